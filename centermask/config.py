@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One YAML file tells the whole story of a model and its training: no include, no default hidden elsewhere.
+
+Every key is a field of a dataclass below, so an unknown or mistyped one is an error that names the nearest right one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from centermask_runtime.errors import UsageError, did_you_mean
+
+BACKBONES = ("dla_34", "dla_46c")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    backbone: str = "dla_34"
+    head_channels: int = 256  # width of the 3x3 convolution of each head
+    shape_size: int = 32  # S
+    saliency: str = "class_specific"  # or class_agnostic
+    max_detections: int = 100  # K
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    size: tuple[int, int] = (512, 512)  # height, width; what the exported network takes
+    mean_bgr: tuple[float, float, float] = (0.40789654, 0.44719302, 0.47026115)
+    std_bgr: tuple[float, float, float] = (0.28863828, 0.27408164, 0.27809835)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """CenterNet's augmentation, drawn once an image and applied in one affine warp."""
+
+    scale: tuple[float, float] = (0.6, 1.4)  # times the scale that inference would use
+    shift: float = 0.1  # of the canvas, either way, when the image fits it; a larger image is cropped anywhere
+    flip: float = 0.5  # probability
+    flip_vertical: float = 0.0
+    rotate_90: bool = False  # a random quarter turn; for images without an up
+    invert: float = 0.0  # probability of the negative; for microscopy
+    colour: float = 0.4  # strength of brightness, contrast and saturation
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    heatmap: float = 1.0
+    offset: float = 1.0
+    size: float = 0.1
+    mask: float = 1.0
+    saliency: float = 0.5
+    mask_grid: int = 28  # M: the mask loss is taken on M x M points of the ground-truth box
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    epochs: int = 130
+    batch: int = 32
+    crop: tuple[int, int] | None = None  # train on crops of this size at inference scale; None: the input size
+    optimizer: str = "adam"  # or adamw
+    lr: float = 2.5e-4
+    weight_decay: float = 0.0
+    warmup_steps: int = 500
+    schedule: str = "step"  # tenfold drops at `drops`; or cosine
+    drops: tuple[float, ...] = (9 / 13, 12 / 13)  # as parts of the whole run
+    clip_norm: float = 5.0
+    ema: float = 0.998
+    precision: str = "32-true"  # Lightning Fabric's names: 16-mixed, bf16-mixed, 32-true
+    workers: int = 2
+    cache: bool = False  # keep decoded images and masks in memory; for small sets
+    val_every: int = 1  # epochs
+    seed: int = 0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        _one_of("model.backbone", self.model.backbone, BACKBONES)
+        _one_of("model.saliency", self.model.saliency, ("class_specific", "class_agnostic"))
+        _one_of("train.schedule", self.train.schedule, ("step", "cosine"))
+        _one_of("train.optimizer", self.train.optimizer, ("adam", "adamw"))
+        for key, size in (("input.size", self.input.size), ("train.crop", self.train.crop)):
+            if size is not None and (min(size) <= 0 or any(side % 32 for side in size)):
+                raise UsageError(f"{key} must be two positive multiples of 32 (height, width), not {list(size)}.")
+        for key, number in (
+            ("train.epochs", self.train.epochs),
+            ("train.batch", self.train.batch),
+            ("train.val_every", self.train.val_every),
+            ("model.max_detections", self.model.max_detections),
+            ("model.shape_size", self.model.shape_size),
+            ("model.head_channels", self.model.head_channels),
+            ("train.loss.mask_grid", self.train.loss.mask_grid),
+        ):
+            if number < 1:
+                raise UsageError(f"{key} must be at least 1, not {number}.")
+        if not 0 < self.train.augment.scale[0] <= self.train.augment.scale[1]:
+            raise UsageError(f"train.augment.scale must be two rising positive numbers, not {self.train.augment.scale}.")
+        if not self.train.lr > 0:
+            raise UsageError(f"train.lr must be positive, not {self.train.lr}.")
+
+    @property
+    def canvas_hw(self) -> tuple[int, int]:
+        """Size of a training image."""
+        return self.train.crop or self.input.size
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file and applies `section.key=value` overrides. Raises UsageError that names file and key."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        here = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = f"; {did_you_mean(path.stem, here)}" if here else ""
+        raise UsageError(f"There is no config file {path}{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Config file {path} cannot be read: {error}") from error
+    return parse_config(text, str(path), overrides)
+
+
+def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
+    """YAML text -> Config. `source` names it in error messages."""
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+    for override in overrides:
+        _override(values, override)
+    config: Config = _build(Config, values, source, "")
+    return config
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UsageError(f"--set takes section.key=value, such as train.lr=1e-4, not '{override}'.")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"--set {override}: '{section}' is a value, not a section.")
+    values[last] = yaml.safe_load(text)
+
+
+def _build(cls: type, values: Any, source: str, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise UsageError(f"{source}: '{where or 'the file'}' must be a section of keys, not {values!r}.")
+    types_of = typing.get_type_hints(cls)
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in types_of:
+            raise UsageError(f"{source}: unknown key '{path}'; {did_you_mean(str(key), types_of)}")
+        built[key] = _convert(types_of[key], value, source, path)
+    if cls is Config and "name" not in built:
+        raise UsageError(f"{source}: the key 'name' is missing; give the model a name.")
+    return cls(**built)
+
+
+def _convert(kind: Any, value: Any, source: str, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        assert isinstance(kind, type)
+        return _build(kind, value, source, path)
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        kind = next(arm for arm in typing.get_args(kind) if arm is not type(None))
+    if typing.get_origin(kind) is tuple:
+        arms = typing.get_args(kind)
+        size = None if arms[-1] is Ellipsis else len(arms)
+        if not isinstance(value, list) or (size is not None and len(value) != size):
+            wanted = "a list" if size is None else f"a list of {size}"
+            raise UsageError(f"{source}: '{path}' must be {wanted}, not {value!r}.")
+        return tuple(_convert(arms[0], item, source, path) for item in value)
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:  # YAML 1.1 reads 1e-4 as text
+            return float(value)
+        except ValueError:
+            pass
+    if type(value) is not kind:
+        raise UsageError(f"{source}: '{path}' must be {_WORDS[kind]}, not {value!r}.")
+    return value
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _one_of(key: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{key} '{value}' is unknown; {did_you_mean(value, known)}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exceptions a user can meet. Each message is one sentence: what was asked, what was found, what to do.
+
+    CenterMaskError          exit code 1   something failed while running
+    ├── UsageError           exit code 2   a flag, config key or value that makes no sense
+    ├── DataError            exit code 3   an image, video, annotation file or folder
+    ├── ModelError           exit code 4   weights, an ONNX file or an engine
+    └── ExportError          exit code 5   an export that failed or did not match its source
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CenterMaskError(Exception):
+    """Base of every error that is the world's fault, not the program's."""
+
+    exit_code = 1
+
+
+class UsageError(CenterMaskError):
+    exit_code = 2
+
+
+class DataError(CenterMaskError):
+    exit_code = 3
+
+
+class ModelError(CenterMaskError):
+    exit_code = 4
+
+
+class ExportError(CenterMaskError):
+    exit_code = 5
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A clause that names the nearest known word, or all of them when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(known)}"

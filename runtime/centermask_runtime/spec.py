@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ModelSpec: every number that inference depends on, in the one place they live.
+
+The spec travels inside the artefact (safetensors metadata, ONNX metadata_props, `<engine>.json`), so a runtime never
+asks a config file, and a mean or a class list cannot differ between training and deployment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from centermask_runtime.errors import ModelError, did_you_mean
+
+METADATA_KEY = "centermask_spec"
+SPEC_VERSION = 1
+GRAPH_LEVELS = ("peaks", "heads")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    name: str
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]  # ids of the data set, one a class: what results files carry
+    input_hw: tuple[int, int]  # network input in pixels, multiples of 32; uint8 [N, H, W, 3], BGR
+    mean_bgr: tuple[float, float, float]  # of pixels scaled to 0..1; applied inside the graph
+    std_bgr: tuple[float, float, float]
+    stride: int = 4  # input pixels a heat-map cell
+    shape_size: int = 32  # S: a local shape is S x S
+    saliency_channels: int = 1  # 1 (class-agnostic) or one a class
+    max_detections: int = 100  # K
+    score_threshold: float = 0.25  # default of predict; evaluation keeps more
+    mask_threshold: float = 0.5  # on sigma(shape) * sigma(saliency)
+    graph_level: str = "peaks"
+    precision: str = "fp32"
+    provenance: dict[str, str] = field(default_factory=dict)  # who trained it, on what, with which version
+
+    def __post_init__(self) -> None:
+        if len(self.category_ids) != len(self.class_names):
+            raise ModelError(
+                f"The model specification has {len(self.class_names)} class names and "
+                f"{len(self.category_ids)} category ids; there must be one id a class."
+            )
+        if self.saliency_channels not in (1, len(self.class_names)):
+            raise ModelError(
+                f"The model specification has {self.saliency_channels} saliency channels; "
+                f"it must be 1 or the number of classes, {len(self.class_names)}."
+            )
+        if any(side <= 0 or side % 32 for side in self.input_hw):
+            raise ModelError(f"The network input must be a multiple of 32 on both sides, not {self.input_hw}.")
+        if self.graph_level not in GRAPH_LEVELS:
+            raise ModelError(f"Graph level '{self.graph_level}' is not one of {', '.join(GRAPH_LEVELS)}.")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Heat-map size in cells."""
+        return self.input_hw[0] // self.stride, self.input_hw[1] // self.stride
+
+    def to_json(self) -> str:
+        return json.dumps({"spec_version": SPEC_VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> ModelSpec:
+        """Reads what to_json wrote. `source` names the artefact in error messages."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            version = values.pop("spec_version")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"The model specification in {source} is damaged; export the model again.") from error
+        if version != SPEC_VERSION:
+            raise ModelError(
+                f"{source} carries model specification version {version}; this release reads version {SPEC_VERSION}. "
+                "Export the model again with this release."
+            )
+        known = {f.name for f in dataclasses.fields(cls)}
+        for key in values.keys() - known:
+            raise ModelError(f"Unknown entry '{key}' in the model specification of {source}: {did_you_mean(key, known)}")
+        lists_to_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        try:
+            return cls(**lists_to_tuples)
+        except TypeError as error:
+            raise ModelError(f"The model specification in {source} is incomplete; export the model again.") from error

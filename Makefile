@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` are complete on a machine with CPython 3.11 or newer, pip and gcc: each first makes .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that runs and is new enough; `make PYTHON=/path/to/python` chooses another.
+PYTHON ?= $(shell for python in python3.11 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+INSTALLS_FROM := pyproject.toml setup.py constraints.txt
+
+# A recipe that fails leaves no target behind, and two recipes never install into .venv at once.
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    run the released model on the sample video; results in runs/demo"
+	@echo "make test    run all tests"
+	@echo "make lint    ruff, mypy and the import rules"
+	@echo "make format  let ruff rewrite the code"
+	@echo "make clean   remove the virtual environment and all caches"
+
+demo: $(VENV)/.installed-export
+	$(BIN)/centermask demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name '*.egg-info' -prune -exec rm -rf {} +
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "CenterMask needs Python 3.11 or newer, and neither python3.11 nor python3 here is; \
+	install one or run make PYTHON=/path/to/python3.11." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# An environment for development has all that the demo needs.
+$(VENV)/.installed-dev: $(INSTALLS_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(VENV)/.installed-export $@
+
+$(VENV)/.installed-export: $(INSTALLS_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[export]'
+	touch $@

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COCO box and mask AP by pycocotools. The one deviation from its summary: maxDets is the model's K, as the paper's top-100."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+Metrics = dict[str, dict[str, float]]  # {"bbox": {"AP": ...}, "segm": {"AP": ...}}
+
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
+
+
+def load_ground_truth(annotation_file: Path, only: set[int] | None = None) -> COCO:
+    """The annotation file as pycocotools wants it: `area` and `iscrowd`, which many exporters omit, are filled in.
+
+    `only` keeps the images of these ids.
+    """
+    content = json.loads(annotation_file.read_text())
+    if only is not None:
+        content["images"] = [image for image in content["images"] if image["id"] in only]
+        content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in only]
+    size = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    for annotation in content["annotations"]:
+        annotation.setdefault("iscrowd", 0)
+        if "area" not in annotation or "bbox" not in annotation:
+            counts = _as_rle(annotation["segmentation"], size[annotation["image_id"]])
+            annotation.setdefault("area", float(coco_mask.area(counts)))
+            annotation.setdefault("bbox", coco_mask.toBbox(counts).tolist())
+    content.setdefault("info", {})
+    truth = COCO()
+    truth.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+    return truth
+
+
+def coco_ap(truth: COCO, results: list[dict[str, Any]], max_detections: int) -> Metrics:
+    """AP of results in COCO's format, over all images of `truth`. A size nobody has gives NaN, as COCO's -1."""
+    return {kind: _ap(truth, results, kind, max_detections) for kind in ("bbox", "segm")}
+
+
+def _ap(truth: COCO, results: list[dict[str, Any]], kind: str, max_detections: int) -> dict[str, float]:
+    if not results:
+        return dict.fromkeys(NAMES, 0.0)
+    if kind == "segm":  # with a bbox, pycocotools would take the box's area for the object's size
+        results = [{key: value for key, value in result.items() if key != "bbox"} for result in results]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, truth.loadRes(results), kind)
+        evaluation.params.maxDets = [1, 10, max_detections]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][..., -1]  # [IoU, recall, class, area]
+    recall = evaluation.eval["recall"][..., -1]  # [IoU, class, area]
+    values = (
+        precision[:, :, :, 0], precision[0, :, :, 0], precision[5, :, :, 0],
+        precision[:, :, :, 1], precision[:, :, :, 2], precision[:, :, :, 3], recall[:, :, 0],
+    )  # fmt: skip
+    return {name: _mean(value) for name, value in zip(NAMES, values, strict=True)}
+
+
+def _mean(values: np.ndarray[Any, Any]) -> float:
+    counted = values[values > -1]
+    return float(counted.mean()) if counted.size else float("nan")
+
+
+def _as_rle(segmentation: Any, size_hw: tuple[int, int]) -> Any:
+    if isinstance(segmentation, list):
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size_hw))
+    return coco_mask.frPyObjects(segmentation, *size_hw) if isinstance(segmentation["counts"], list) else segmentation

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AP of a network on a data set, through the very pipeline that users run. No torch here: an ONNX file needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from centermask.data.coco import CocoDataset
+from centermask.evaluation.coco_ap import Metrics, coco_ap, load_ground_truth
+from centermask_runtime.errors import DataError
+from centermask_runtime.networks.network import Network
+from centermask_runtime.pipeline import Pipeline, postprocess
+from centermask_runtime.spec import ModelSpec
+
+SCORE_THRESHOLD = 0.05  # what AP counts; the paper's and CenterNet's
+MASK_THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+THRESHOLD_IMAGES = 200  # enough to choose a threshold on, few enough for a large validation set
+
+Progress = Callable[[Iterator[int], int, str], Iterator[int]]  # wraps a loop: indices, their number, a title
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    metrics: Metrics
+    results: list[dict[str, Any]]  # COCO results, all images
+
+
+def silent(indices: Iterator[int], count: int, title: str) -> Iterator[int]:
+    return indices
+
+
+def evaluate(
+    network: Network,
+    dataset: CocoDataset,
+    *,
+    score_threshold: float = SCORE_THRESHOLD,
+    mask_threshold: float | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Box and mask AP at maxDets = K. Raises DataError when the data set's classes are not the model's."""
+    check_classes(network.spec, dataset)
+    pipeline = Pipeline(network, score_threshold=score_threshold, mask_threshold=mask_threshold)
+    results: list[dict[str, Any]] = []
+    for index in progress(iter(range(len(dataset))), len(dataset), "validate"):
+        results += pipeline(dataset.image(index)).to_coco(dataset.images[index].id)
+    truth = load_ground_truth(dataset.annotation_file)
+    return Evaluation(coco_ap(truth, results, network.spec.max_detections), results)
+
+
+def choose_mask_threshold(
+    network: Network, dataset: CocoDataset, *, progress: Progress = silent
+) -> tuple[float, dict[float, float]]:
+    """The mask threshold of the highest mask AP, and the AP of each one tried. One network run an image."""
+    check_classes(network.spec, dataset)
+    count = min(len(dataset), THRESHOLD_IMAGES)
+    pipeline = Pipeline(network, score_threshold=SCORE_THRESHOLD)
+    results: dict[float, list[dict[str, Any]]] = {threshold: [] for threshold in MASK_THRESHOLDS}
+    for index in progress(iter(range(count)), count, "mask threshold"):
+        outputs, letterbox = pipeline.infer(dataset.image(index))
+        for threshold, found in results.items():
+            instances = postprocess(
+                outputs, 0, letterbox, network.spec, score_threshold=SCORE_THRESHOLD, mask_threshold=threshold
+            )
+            found += instances.to_coco(dataset.images[index].id)
+    truth = load_ground_truth(dataset.annotation_file, only={image.id for image in dataset.images[:count]})
+    table = {t: coco_ap(truth, found, network.spec.max_detections)["segm"]["AP"] for t, found in results.items()}
+    return max(table, key=lambda threshold: table[threshold]), table
+
+
+def check_classes(spec: ModelSpec, dataset: CocoDataset) -> None:
+    if spec.category_ids != dataset.category_ids:
+        raise DataError(
+            f"{dataset.annotation_file} has the category ids {_some(dataset.category_ids)}, but the model '{spec.name}' was "
+            f"trained for {_some(spec.category_ids)} ({_some(spec.class_names)}); use the data set it was trained for."
+        )
+
+
+def _some(values: tuple[Any, ...]) -> str:
+    shown = ", ".join(str(value) for value in values[:5])
+    return f"{shown}, ... ({len(values)} in all)" if len(values) > 5 else shown

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The losses of CenterMask (§3.4, §4.1), all in fp32 whatever the network's precision.
+
+Deviation, with its reason: both maps are turned into probabilities first and sampled then, exactly as inference does
+(reference/masks.py), so the mask loss is a clamped BCE on probabilities; there is no common logit to work with.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from centermask.config import LossConfig
+from centermask.data.loader import Batch
+from centermask.model.network import STRIDE, TrainingOutputs
+
+EPSILON = 1e-6  # probabilities are kept this far from 0 and 1
+
+
+class Losses(NamedTuple):
+    total: Tensor
+    heatmap: Tensor
+    offset: Tensor
+    size: Tensor
+    mask: Tensor
+    saliency: Tensor
+
+
+def centermask_losses(outputs: TrainingOutputs, batch: Batch, weights: LossConfig) -> Losses:
+    """Each part is averaged over the objects of the batch (the saliency over its pixels) before its weight."""
+    with torch.autocast(outputs.heatmap.device.type, enabled=False):
+        objects = max(len(batch.labels), 1)
+        heatmap = focal_loss(outputs.heatmap.float(), batch.heatmap) / objects
+        offset = F.l1_loss(outputs.offsets.float(), batch.offsets, reduction="sum") / objects
+        size = F.l1_loss(outputs.sizes.float(), batch.sizes, reduction="sum") / objects
+        mask = mask_loss(outputs.shapes.float(), outputs.saliency.float(), batch, weights.mask_grid) / objects
+        saliency = saliency_loss(outputs.saliency.float(), batch.saliency, batch.saliency_present)
+    total = (
+        weights.heatmap * heatmap
+        + weights.offset * offset
+        + weights.size * size
+        + weights.mask * mask
+        + weights.saliency * saliency
+    )
+    return Losses(total, heatmap, offset, size, mask, saliency)
+
+
+def focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float = 4.0) -> Tensor:
+    """Penalty-reduced focal loss summed over the map (CornerNet eq. 1); target is 1 exactly at the centres."""
+    p = logits.sigmoid()
+    positive = (1 - p) ** alpha * F.logsigmoid(logits)
+    negative = (1 - target) ** beta * p**alpha * F.logsigmoid(-logits)
+    return -torch.where(target == 1, positive, negative).sum()
+
+
+def mask_loss(shapes: Tensor, saliency: Tensor, batch: Batch, grid: int) -> Tensor:
+    """BCE of sigma(shape) * sigma(saliency) against the mask (paper eq. 2), mean over M x M points, summed over objects."""
+    shape_at = sample_shapes(shapes.sigmoid(), grid)
+    channel = batch.labels if saliency.shape[1] > 1 else torch.zeros_like(batch.labels)
+    saliency_at = sample_saliency(saliency.sigmoid(), batch.image_index, channel, batch.boxes, grid)
+    probability = (shape_at * saliency_at).clamp(EPSILON, 1 - EPSILON)
+    return F.binary_cross_entropy(probability, batch.masks, reduction="none").mean((1, 2)).sum()
+
+
+def saliency_loss(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
+    """Direct BCE on the saliency, mean over the pixels of the channels whose class is in the image.
+
+    The channel of an absent class is read by false detections only; counting all 80 would drown the few that matter.
+    """
+    channels = present.float()[:, :, None, None]
+    pixels = channels.sum().clamp(min=1) * logits.shape[2] * logits.shape[3]
+    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * channels).sum() / pixels
+
+
+def sample_shapes(shapes: Tensor, grid: int) -> Tensor:
+    """Local shapes [n, S, S] at the M x M pixel-centre grid of their boxes -> [n, M, M]; edges repeat."""
+    side = shapes.shape[-1]
+    at = (torch.arange(grid, device=shapes.device) + 0.5) * (side / grid) - 0.5
+    interpolation = _interpolation(at, side).to(shapes.dtype)  # [M, S]
+    return interpolation @ shapes @ interpolation.T
+
+
+def sample_saliency(saliency: Tensor, image_index: Tensor, channel: Tensor, boxes: Tensor, grid: int) -> Tensor:
+    """Saliency [N, Cs, h, w] of each object's channel at the M x M grid of its box (input pixels) -> [n, M, M]."""
+    _, channels, height, width = saliency.shape
+    step = (torch.arange(grid, device=boxes.device) + 0.5) / grid
+    x = (boxes[:, 0:1] + step * (boxes[:, 2:3] - boxes[:, 0:1])) / STRIDE - 0.5  # [n, M]
+    y = (boxes[:, 1:2] + step * (boxes[:, 3:4] - boxes[:, 1:2])) / STRIDE - 0.5
+    x0, x1, fx = _taps(x, width)
+    y0, y1, fy = _taps(y, height)
+    plane = ((image_index * channels + channel) * height)[:, None]
+    flat = saliency.reshape(-1)
+
+    def row(y_tap: Tensor) -> Tensor:  # [n, M, M], interpolated along x
+        start = ((plane + y_tap) * width)[:, :, None]
+        left, right = (flat[start + tap[:, None, :]] for tap in (x0, x1))
+        return left + (right - left) * fx[:, None, :]
+
+    upper, lower = row(y0), row(y1)
+    return upper + (lower - upper) * fy[:, :, None]
+
+
+def _taps(at: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    at = at.clamp(0, length - 1)
+    low = at.floor()
+    return low.long(), (low.long() + 1).clamp(max=length - 1), at - low
+
+
+def _interpolation(at: Tensor, length: int) -> Tensor:
+    """Bilinear weights [len(at), length] with edges repeated."""
+    low, high, fraction = _taps(at, length)
+    weights = torch.zeros(len(at), length, device=at.device)
+    rows = torch.arange(len(at), device=at.device)
+    weights[rows, low] += 1 - fraction
+    weights[rows, high] += fraction
+    return weights

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PyTorch as one more back end of the runtime: validation and `--model weights.safetensors` go through the same pipeline."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from centermask.model.network import CenterMask
+from centermask_runtime.networks.network import PeakOutputs
+from centermask_runtime.spec import ModelSpec
+
+
+class TorchNetwork:
+    """Runs a CenterMask on the device its weights are on."""
+
+    def __init__(self, model: CenterMask, spec: ModelSpec) -> None:
+        self.model = model.eval()
+        self.spec = spec
+        self.device = model.mean.device
+        self.description = f"PyTorch {torch.__version__} on {self.device.type}, {torch.get_num_threads()} threads"
+
+    def run(self, images: NDArray[np.uint8]) -> PeakOutputs:
+        with torch.inference_mode():
+            outputs = self.model.peaks(torch.from_numpy(images).to(self.device))
+        return PeakOutputs(*(tensor.cpu().numpy() for tensor in outputs))
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exponential moving average of the weights: what is validated and shipped."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from centermask.model.network import CenterMask
+
+
+class WeightAverage:
+    """A second model that follows the trained one: average += (1 - decay) * (weights - average), integers copied.
+
+    The decay grows from 0.1 to its full value over the first steps, so that the average forgets the random start.
+    """
+
+    def __init__(self, model: CenterMask, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        self.decay = decay
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, model: CenterMask) -> None:
+        self.steps += 1
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        current = model.state_dict()
+        for name, average in self.model.state_dict().items():
+            if average.dtype.is_floating_point:
+                average.lerp_(current[name], weight)
+            else:
+                average.copy_(current[name])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.model.state_dict()

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The learning rate as a pure function of the step: linear warm-up, then tenfold drops or a cosine."""
+
+from __future__ import annotations
+
+import math
+
+from centermask.config import TrainConfig
+
+COSINE_FLOOR = 0.01  # of the full rate, at the end
+
+
+def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
+    """Rate of step 0 .. total_steps - 1."""
+    warmup = min((step + 1) / config.warmup_steps, 1.0) if config.warmup_steps > 0 else 1.0
+    part = step / max(total_steps, 1)
+    if config.schedule == "cosine":
+        decay = COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * part))
+    else:
+        decay = 0.1 ** sum(part >= drop for drop in config.drops)
+    return config.lr * warmup * decay

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A frame to Instances: letterbox, network, masks, with the time that each stage took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centermask_runtime.errors import DataError, UsageError, did_you_mean
+from centermask_runtime.geometry import Letterbox, clip_boxes
+from centermask_runtime.instances import Instances
+from centermask_runtime.networks.network import Network, PeakOutputs
+from centermask_runtime.reference import masks, preprocess
+from centermask_runtime.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Wall-clock milliseconds of one frame."""
+
+    preprocess_ms: float
+    network_ms: float
+    postprocess_ms: float
+    total_ms: float
+
+
+def postprocess(
+    outputs: PeakOutputs,
+    index: int,
+    letterbox: Letterbox,
+    spec: ModelSpec,
+    *,
+    score_threshold: float | None = None,
+    mask_threshold: float | None = None,
+    max_detections: int | None = None,
+    classes: Sequence[int] | None = None,
+) -> Instances:
+    """Image `index` of the network's outputs -> Instances in source pixels, best first. Nothing of `outputs` is kept.
+
+    What is None comes from the spec; classes are labels to keep, None for all. An object is kept when its score is
+    positive and at least score_threshold and its box holds the centre of at least one pixel of the frame. Its mask may
+    still be empty.
+    Masks are sampled in the box as predicted; the box that is reported is clipped to the frame.
+    """
+    scores, labels = outputs.scores[index], outputs.labels[index]
+    limit = np.float32(spec.score_threshold if score_threshold is None else score_threshold)
+    keep = (scores > 0) & (scores >= limit)
+    if classes is not None:
+        keep &= np.isin(labels, list(classes))
+    candidates = np.flatnonzero(keep)
+    boxes = letterbox.boxes_to_frame(outputs.boxes[index, candidates])
+    rects = masks.pixel_rects(boxes, letterbox.frame_hw)
+    visible = rects[:, 2] > rects[:, 0]
+    candidates, boxes = candidates[visible], boxes[visible]
+    order = np.argsort(-scores[candidates], kind="stable")
+    order = order[: spec.max_detections if max_detections is None else max_detections]
+    candidates, boxes = candidates[order], boxes[order]
+    return Instances(
+        letterbox.frame_hw,
+        clip_boxes(boxes, letterbox.frame_hw),
+        scores[candidates].astype(np.float32),
+        labels[candidates].astype(np.int32),
+        masks.box_masks(
+            boxes, labels[candidates], outputs.shapes[index, candidates], outputs.saliency[index], letterbox,
+            spec.stride, spec.mask_threshold if mask_threshold is None else mask_threshold,
+        ),
+        spec.class_names,
+        spec.category_ids,
+    )  # fmt: skip
+
+
+class Pipeline:
+    """Frames uint8 [H, W, 3] BGR of any size -> Instances. Owns the network and closes it."""
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        score_threshold: float | None = None,
+        mask_threshold: float | None = None,
+        max_detections: int | None = None,
+        classes: Sequence[str | int] | None = None,
+    ) -> None:
+        """What is None comes from the network's spec. `classes` are names or labels to keep. Raises UsageError."""
+        self.network = network
+        self.spec = spec = network.spec
+        self.score_threshold = _part("score", spec.score_threshold if score_threshold is None else score_threshold)
+        self.mask_threshold = _part("mask", spec.mask_threshold if mask_threshold is None else mask_threshold)
+        self.max_detections = spec.max_detections if max_detections is None else max_detections
+        if self.max_detections < 1:
+            raise UsageError(f"The largest number of detections must be at least 1, not {self.max_detections}.")
+        self.classes = None if classes is None else tuple(_label(name, spec.class_names) for name in classes)
+        self.timings: StageTimes | None = None  # of the last call
+        self._input = np.empty((1, *spec.input_hw, 3), np.uint8)
+        self._letterbox: Letterbox | None = None
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Instances:
+        """What is in one frame. Raises DataError when it is not uint8 [H, W, 3]."""
+        start = time.perf_counter()
+        letterbox = self.letterbox(frame)
+        preprocess.letterbox(frame, letterbox, out=self._input[0])
+        ready = time.perf_counter()
+        outputs = self.network.run(self._input)
+        computed = time.perf_counter()
+        instances = postprocess(
+            outputs, 0, letterbox, self.spec, score_threshold=self.score_threshold, mask_threshold=self.mask_threshold,
+            max_detections=self.max_detections, classes=self.classes,
+        )  # fmt: skip
+        end = time.perf_counter()
+        moments = (start, ready), (ready, computed), (computed, end), (start, end)
+        self.timings = StageTimes(*((later - earlier) * 1e3 for earlier, later in moments))
+        return instances
+
+    def infer(self, frame: NDArray[np.uint8]) -> tuple[PeakOutputs, Letterbox]:
+        """The first two stages alone, for whoever post-processes the same outputs several times."""
+        letterbox = self.letterbox(frame)
+        preprocess.letterbox(frame, letterbox, out=self._input[0])
+        return self.network.run(self._input), letterbox
+
+    def letterbox(self, frame: NDArray[np.uint8]) -> Letterbox:
+        """How this frame is fitted into the network input; computed once a frame size."""
+        _check_frame(frame)
+        frame_hw = frame.shape[0], frame.shape[1]
+        if self._letterbox is None or self._letterbox.frame_hw != frame_hw:
+            self._letterbox = Letterbox.fit(frame_hw, self.spec.input_hw)
+        return self._letterbox
+
+    def close(self) -> None:
+        self.network.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _check_frame(frame: Any) -> None:
+    if not isinstance(frame, np.ndarray):
+        raise DataError(f"A frame must be an array uint8 [height, width, 3] in BGR order, not {type(frame).__name__}.")
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise DataError(
+            f"A frame must be uint8 [height, width, 3] in BGR order, not {frame.dtype} {list(frame.shape)}; "
+            "convert it before the call."
+        )
+
+
+def _part(what: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise UsageError(f"The {what} threshold must lie between 0 and 1, not {value}.")
+    return value
+
+
+def _label(name: str | int, class_names: tuple[str, ...]) -> int:
+    if isinstance(name, str):
+        if name not in class_names:
+            raise UsageError(f"The model has no class '{name}'; {did_you_mean(name, class_names)}")
+        return class_names.index(name)
+    if not 0 <= name < len(class_names):
+        raise UsageError(f"The model has no class number {name}; it has 0 to {len(class_names) - 1}.")
+    return name

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that several tests share: the folder of real data, a small model specification and outputs that fit it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from centermask_runtime.networks.network import PeakOutputs
+from centermask_runtime.spec import ModelSpec
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real images and videos: CENTERMASK_DATASETS, else shared/data beside the checkout."""
+    chosen = os.environ.get("CENTERMASK_DATASETS")
+    folder = Path(chosen) if chosen else CHECKOUT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs real data: {folder} is no folder; set CENTERMASK_DATASETS")
+    return folder
+
+
+@pytest.fixture
+def small_spec() -> ModelSpec:
+    """Three classes, class-specific saliency, 64 x 96 input, K = 8, S = 8."""
+    return ModelSpec(
+        name="small",
+        class_names=("cat", "dog", "kite"),
+        category_ids=(17, 18, 38),
+        input_hw=(64, 96),
+        mean_bgr=(0.4, 0.45, 0.47),
+        std_bgr=(0.29, 0.27, 0.28),
+        shape_size=8,
+        saliency_channels=3,
+        max_detections=8,
+        score_threshold=0.25,
+        mask_threshold=0.3,
+    )
+
+
+@pytest.fixture
+def small_outputs(small_spec: ModelSpec) -> PeakOutputs:
+    """What a network of small_spec could give for two images: scores fall, boxes lie mostly inside. Same numbers each time."""
+    spec = small_spec
+    rng = np.random.default_rng(7)
+    n, k, size = 2, spec.max_detections, spec.shape_size
+    centres = rng.uniform(10, (86, 54), (n, k, 2))
+    halves = rng.uniform(4, 24, (n, k, 2))
+    return PeakOutputs(
+        scores=-np.sort(-rng.uniform(0.05, 0.95, (n, k)).astype(np.float32), axis=1),
+        labels=rng.integers(0, spec.num_classes, (n, k), dtype=np.int32),
+        boxes=np.concatenate((centres - halves, centres + halves), axis=2).astype(np.float32),
+        shapes=rng.normal(1, 2, (n, k, size, size)).astype(np.float32),
+        saliency=rng.normal(1, 2, (n, spec.saliency_channels, *spec.grid_hw)).astype(np.float32),
+    )

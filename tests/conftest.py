@@ -45,7 +45,7 @@ def small_spec() -> ModelSpec:
 
 @pytest.fixture
 def small_outputs(small_spec: ModelSpec) -> PeakOutputs:
-    """What a network of small_spec could give for two images: scores fall, boxes lie mostly inside. Same numbers each time."""
+    """What a network of small_spec could give for two images: scores fall, boxes lie mostly inside."""
     spec = small_spec
     rng = np.random.default_rng(7)
     n, k, size = 2, spec.max_detections, spec.shape_size

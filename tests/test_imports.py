@@ -13,7 +13,9 @@ import pytest
 import centermask_runtime
 
 MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(centermask_runtime.__path__, "centermask_runtime.") if not module.ispkg
+    module.name
+    for module in pkgutil.walk_packages(centermask_runtime.__path__, "centermask_runtime.")
+    if not module.ispkg
 )
 TRAINING = {"torch", "lightning_fabric", "pycocotools", "centermask", "centermask_export", "matplotlib", "safetensors"}
 SCRIPT = """

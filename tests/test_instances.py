@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result type: crops and canvases agree, selections keep everything together, COCO and supervision forms are right."""
+"""The result type: crops and canvases agree, selections keep everything together, other forms hold the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def canvases():
 @pytest.fixture
 def masks(canvases):
     rects = np.array([(5, 3, 22, 12), (30, 0, 40, 30), (0, 0, 0, 0), (39, 29, 40, 30)], np.int32)
-    return BoxMasks.from_crops(FRAME_HW, rects, [m[y0:y1, x0:x1] for m, (x0, y0, x1, y1) in zip(canvases, rects, strict=True)])
+    return BoxMasks.from_crops(
+        FRAME_HW, rects, [m[y0:y1, x0:x1] for m, (x0, y0, x1, y1) in zip(canvases, rects, strict=True)]
+    )
 
 
 @pytest.fixture
@@ -94,4 +96,6 @@ def test_supervision_detections_hold_the_same(instances, canvases):
 
 def test_lengths_that_disagree_are_a_broken_promise(masks):
     with pytest.raises(AssertionError):
-        Instances(FRAME_HW, np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.zeros(4, np.int32), masks, ("a",), (1,))
+        Instances(
+            FRAME_HW, np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.zeros(4, np.int32), masks, ("a",), (1,)
+        )

@@ -169,7 +169,7 @@ def test_pixels_belong_to_a_box_by_their_centres():
 
 
 def test_a_circle_in_the_shape_is_a_circle_in_the_frame():
-    """Against geometry, not against code: a disc drawn at 32 cells is the disc at 200 pixels up to two pixels of its edge."""
+    """Against geometry, not against code: a disc of 32 cells is a disc of 200 pixels up to two pixels of its edge."""
     frame_hw = (240, 320)
     letterbox = Letterbox.fit(frame_hw, (512, 512))
     middle = (np.arange(32) + 0.5) / 32 - 0.5

@@ -91,7 +91,10 @@ def test_an_empty_map_has_no_peaks(shape):
 def test_boxes_by_hand():
     """Cell (y 2, x 5) + offset (.25, .5) = centre (5.25, 2.5) cells = (21, 10) pixels; 4 x 3 cells = 16 x 12 pixels."""
     found = decode_boxes(
-        np.array([[2, 5], [0, 0]]), np.array([[0.25, 0.5], [0, 0]], np.float32), np.array([[4, 3], [-1, 2]], np.float32), 4
+        np.array([[2, 5], [0, 0]]),
+        np.array([[0.25, 0.5], [0, 0]], np.float32),
+        np.array([[4, 3], [-1, 2]], np.float32),
+        4,
     )
     assert found.tolist() == [[13, 4, 29, 16], [0, -4, 0, 4]]
     assert found.dtype == np.float32

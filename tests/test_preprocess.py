@@ -29,7 +29,14 @@ def slow_letterbox(frame, box):
 
 @pytest.mark.parametrize(
     ("frame_hw", "input_hw"),
-    [((48, 64), (64, 64)), ((90, 50), (64, 96)), ((64, 96), (64, 96)), ((7, 200), (64, 64)), ((1, 1), (32, 32)), ((31, 17), (32, 64))],
+    [
+        ((48, 64), (64, 64)),
+        ((90, 50), (64, 96)),
+        ((64, 96), (64, 96)),
+        ((7, 200), (64, 64)),
+        ((1, 1), (32, 32)),
+        ((31, 17), (32, 64)),
+    ],
 )
 def test_the_frame_is_sampled_at_half_pixel_centres(frame_hw, input_hw):
     """Within one grey level: OpenCV interpolates 8-bit images with weights of 11 bits and rounds the result."""

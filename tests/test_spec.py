@@ -48,7 +48,7 @@ def test_another_version_says_so(small_spec):
 
 
 def test_an_unknown_entry_names_the_nearest(small_spec):
-    with pytest.raises(ModelError, match="'shape_sise' .* a.onnx: did you mean 'shape_size'"):
+    with pytest.raises(ModelError, match=r"'shape_sise' .* a\.onnx: did you mean 'shape_size'"):
         ModelSpec.from_json(changed(small_spec, shape_sise=3), "a.onnx")
 
 

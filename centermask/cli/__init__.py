@@ -1,1 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The `centermask` command. Parsing only: each command imports its code when it runs, so `--help` is quick and torch-free."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from centermask import __version__
+from centermask.cli.benchmark import benchmark
+from centermask.cli.checks import checks
+from centermask.cli.demo import demo
+from centermask.cli.export import export
+from centermask.cli.predict import predict
+from centermask.cli.train import train
+from centermask.cli.val import val
+from centermask_runtime.errors import CenterMaskError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="centermask")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """CenterMask: real-time instance segmentation, from a COCO-format data set to a running product."""
+
+
+for command in (train, val, predict, export, benchmark, checks, demo):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command and exits: 0 ok, 1 runtime, 2 usage, 3 data, 4 model, 5 export."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "--debug" in arguments:  # anywhere on the line, as people add it to the end of a command that failed
+        arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
+    try:
+        cli.main(arguments, prog_name="centermask", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(INTERRUPTED)
+    except CenterMaskError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)

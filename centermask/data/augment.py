@@ -52,15 +52,18 @@ def letterbox_affine(frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Af
 
 
 def warp_image(image: NDArray[np.uint8], affine: Affine, canvas_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """The canvas uint8 [H, W, 3] that an affine map shows, bilinear; PAD_VALUE where there is no image."""
+    """The canvas uint8 [H, W, 3] that an affine map shows, bilinear; PAD_VALUE where there is no image.
+
+    As in inference the image's edge is sharp: no pixel mixes image and padding.
+    """
     warped = cv2.warpAffine(
-        image,
-        opencv_affine(affine),
-        canvas_hw[::-1],
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(PAD_VALUE,) * 3,
+        image, opencv_affine(affine), canvas_hw[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+    corners = affine[:, :2] @ np.array([[0, image.shape[1]], [0, image.shape[0]]]) + affine[:, 2:]
+    ends = np.ceil(np.sort(corners, axis=1) - 0.5).astype(int)  # of the pixels whose centres show the image
+    (left, right), (top, bottom) = np.clip(ends, 0, np.array([[canvas_hw[1]], [canvas_hw[0]]])).tolist()
+    warped[:top] = warped[bottom:] = PAD_VALUE
+    warped[:, :left] = warped[:, right:] = PAD_VALUE
     return np.asarray(warped, np.uint8)
 
 

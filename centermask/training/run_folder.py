@@ -1,17 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of one training: args.yaml, results.csv, weights/{best,last}.safetensors, checkpoint.pt."""
+"""The folder of one training: args.yaml, data.json, results.csv, weights/{best,last}.safetensors, checkpoint.pt."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from centermask.config import Config
+from centermask.config import Config, load_config
+from centermask.data.coco import CocoDataset, load_coco
 from centermask_runtime.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where a data set came from, so that a run can be resumed without naming it again."""
+
+    annotations: str
+    images: str
+
+    @classmethod
+    def of(cls, dataset: CocoDataset) -> DataSource:
+        return cls(str(dataset.annotation_file.absolute()), str(dataset.images_dir.absolute()))
+
+    def load(self) -> CocoDataset:
+        return load_coco(Path(self.annotations), Path(self.images))
 
 
 @dataclass(frozen=True)
@@ -48,8 +66,18 @@ class RunFolder:
             return cls(path)
         raise UsageError(f"{parent} already has ten thousand runs named {name}; choose another --name.")
 
-    def write_config(self, config: Config) -> None:
+    def write(self, config: Config, sources: tuple[DataSource, DataSource]) -> None:
+        """What is trained on what: the config, the training and the validation set."""
         (self.path / "args.yaml").write_text(config.to_yaml())
+        (self.path / "data.json").write_text(json.dumps([dataclasses.asdict(source) for source in sources], indent=1))
+
+    def read(self) -> tuple[Config, tuple[DataSource, DataSource]]:
+        """What write wrote. Raises DataError when this is no run folder."""
+        try:
+            train, val = (DataSource(**source) for source in json.loads((self.path / "data.json").read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{self.path} is not the folder of a started training: its data.json cannot be read.") from error
+        return load_config(self.path / "args.yaml"), (train, val)
 
     def append_results(self, row: dict[str, float | int]) -> None:
         new = not self.results.exists()

@@ -7,12 +7,14 @@ forgiven only at the cut: its score must be within the tolerance of the last one
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.errors import ExportError
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.networks.network import Network, PeakOutputs
 from centermask_runtime.reference import preprocess
@@ -45,21 +47,35 @@ class ParityReport:
     def ok(self) -> bool:
         return self.unmatched == 0 and self.matched > 0 and all(output.ok for output in self.outputs)
 
+    def require(self, artefact: Path) -> None:
+        """Raises ExportError unless everything agrees."""
+        if self.ok:
+            return
+        worst = [f"{o.name} by {o.largest:.3g} (allowed {o.tolerance:g})" for o in self.outputs if not o.ok]
+        if self.unmatched:
+            worst.append(f"{self.unmatched} detections that only one of them has")
+        raise ExportError(
+            f"{artefact} does not give what its source gives on {self.images} images: it differs in "
+            f"{', '.join(worst) or 'finding nothing to compare'}; do not use it."
+        )
 
-def compare_networks(expected: Network, actual: Network, frames: Iterable[NDArray[np.uint8]]) -> ParityReport:
-    """Runs both networks on frames uint8 [H, W, 3] BGR of any size, one at a time."""
+
+def compare_networks(
+    expected: Network, actual: Network, frames: Iterable[NDArray[np.uint8]], batch: int = 1
+) -> ParityReport:
+    """Runs both networks on frames uint8 [H, W, 3] BGR of any size, `batch` at a time; a short last batch repeats its last."""
     differences: dict[str, list[NDArray[np.float64]]] = {name: [] for name in TOLERANCES}
     images = matched = unmatched = 0
-    for frame in frames:
-        letterbox = Letterbox.fit((frame.shape[0], frame.shape[1]), expected.spec.input_hw)
-        batch = preprocess.letterbox(frame, letterbox)[None]
-        one, other = expected.run(batch), actual.run(batch)
-        pairs, lonely = match_detections(one, other)
-        images, matched, unmatched = images + 1, matched + len(pairs), unmatched + lonely
-        for name in ("scores", "boxes", "shapes"):
-            a, b = getattr(one, name)[0][pairs[:, 0]], getattr(other, name)[0][pairs[:, 1]]
-            differences[name].append(np.abs(a.astype(np.float64) - b).ravel())
-        differences["saliency"].append(np.abs(one.saliency[0].astype(np.float64) - other.saliency[0]).ravel())
+    for inputs in _batches(frames, expected.spec.input_hw, batch):
+        one, other = expected.run(inputs), actual.run(inputs)
+        for index in range(batch):
+            pairs, lonely = match_detections(one, other, index)
+            matched, unmatched = matched + len(pairs), unmatched + lonely
+            for name in ("scores", "boxes", "shapes"):
+                a, b = getattr(one, name)[index][pairs[:, 0]], getattr(other, name)[index][pairs[:, 1]]
+                differences[name].append(np.abs(a.astype(np.float64) - b).ravel())
+        images += batch
+        differences["saliency"].append(np.abs(one.saliency.astype(np.float64) - other.saliency).ravel())
     joined = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in differences.items()}
     return ParityReport(
         images, matched, unmatched,
@@ -70,30 +86,43 @@ def compare_networks(expected: Network, actual: Network, frames: Iterable[NDArra
     )  # fmt: skip
 
 
-def match_detections(one: PeakOutputs, other: PeakOutputs) -> tuple[NDArray[np.intp], int]:
-    """Pairs [n, 2] of rows of the first image that are the same detection, and how many rows stay alone.
+def _batches(
+    frames: Iterable[NDArray[np.uint8]], input_hw: tuple[int, int], batch: int
+) -> Iterator[NDArray[np.uint8]]:
+    ready: list[NDArray[np.uint8]] = []
+    for frame in frames:
+        ready.append(preprocess.letterbox(frame, Letterbox.fit((frame.shape[0], frame.shape[1]), input_hw)))
+        if len(ready) == batch:
+            yield np.stack(ready)
+            ready = []
+    if ready:
+        yield np.stack(ready + ready[-1:] * (batch - len(ready)))
+
+
+def match_detections(one: PeakOutputs, other: PeakOutputs, index: int) -> tuple[NDArray[np.intp], int]:
+    """Pairs [n, 2] of rows of image `index` that are the same detection, and how many rows stay alone.
 
     Rows of score 0 are fill and take no part. Best scores choose first, the nearest box of the same label.
     """
-    rows = np.flatnonzero(one.scores[0] > 0)
-    free = list(np.flatnonzero(other.scores[0] > 0))
+    rows = np.flatnonzero(one.scores[index] > 0)
+    free = list(np.flatnonzero(other.scores[index] > 0))
     pairs: list[tuple[int, int]] = []
     alone: list[float] = []
     for row in rows:
-        candidates = [column for column in free if other.labels[0, column] == one.labels[0, row]]
-        distances = np.abs(other.boxes[0, candidates] - one.boxes[0, row]).max(axis=-1) if candidates else np.zeros(0)
+        candidates = [column for column in free if other.labels[index, column] == one.labels[index, row]]
+        distances = np.abs(other.boxes[index, candidates] - one.boxes[index, row]).max(axis=-1) if candidates else np.zeros(0)
         if candidates and distances.min() <= SAME_BOX:
             partner = candidates[int(distances.argmin())]
             free.remove(partner)
             pairs.append((int(row), int(partner)))
         else:
-            alone.append(float(one.scores[0, row]))
-    alone += [float(other.scores[0, column]) for column in free]
-    cut = max(_last_score(one), _last_score(other))
+            alone.append(float(one.scores[index, row]))
+    alone += [float(other.scores[index, column]) for column in free]
+    cut = max(_last_score(one, index), _last_score(other, index))
     lonely = sum(score > cut + TOLERANCES["scores"] for score in alone)
     return np.array(pairs, np.intp).reshape(-1, 2), lonely
 
 
-def _last_score(outputs: PeakOutputs) -> float:
+def _last_score(outputs: PeakOutputs, index: int) -> float:
     """Score of the K-th detection: what lies above it by more than a tie must be found by both."""
-    return float(outputs.scores[0].min())
+    return float(outputs.scores[index].min())

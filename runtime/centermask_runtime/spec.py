@@ -71,7 +71,7 @@ class ModelSpec:
         try:
             values: dict[str, Any] = json.loads(text)
             version = values.pop("spec_version")
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ModelError(f"The model specification in {source} is damaged; export the model again.") from error
         if version != SPEC_VERSION:
             raise ModelError(

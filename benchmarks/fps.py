@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames a second of a model on a clip: `python benchmarks/fps.py --model M --source CLIP`. The same as `centermask benchmark`."""
+
+from centermask.cli.benchmark import benchmark
+
+if __name__ == "__main__":
+    benchmark()

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`centermask checks`: what is installed and what this machine can run."""
+
+from __future__ import annotations
+
+import click
+
+PACKAGES = {
+    "base": ("numpy", "opencv-python", "onnxruntime", "av", "click", "PyYAML", "rich"),
+    "train": ("torch", "lightning-fabric", "pycocotools", "safetensors", "tensorboard", "matplotlib"),
+    "export": ("torch", "onnx", "onnxscript", "safetensors"),
+}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead of the table.")
+def checks(as_json: bool) -> None:
+    """Versions, extras, ONNX Runtime providers and GPU of this machine."""
+    import importlib.metadata
+    import importlib.util
+    import json
+
+    from centermask import __version__
+    from centermask_runtime.speed import machine
+
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    found = {extra: {package: version(package) for package in packages} for extra, packages in PACKAGES.items()}
+    import onnxruntime
+
+    facts: dict[str, object] = {
+        "centermask": __version__,
+        **machine(),
+        "onnxruntime_providers": onnxruntime.get_available_providers(),
+        "gpu": _gpu(),
+        "packages": found,
+    }
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "found", title="CenterMask", title_justify="left")
+    for key, value in facts.items():
+        if key != "packages":
+            table.add_row(key, ", ".join(value) if isinstance(value, list) else str(value))
+    for extra, versions in found.items():
+        missing = [package for package, number in versions.items() if number is None]
+        state = "ready" if not missing else f"missing {', '.join(missing)}: pip install 'centermask[{extra}]'"
+        listed = ", ".join(f"{package} {number}" for package, number in versions.items() if number)
+        table.add_row(f"{extra}: {state}", listed)
+    Console().print(table)
+
+
+def _gpu() -> str:
+    """What PyTorch sees; without it, whether a driver is there at all."""
+    import importlib.util
+    import shutil
+
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name()
+        return "none that PyTorch can use"
+    return "a driver is installed (nvidia-smi)" if shutil.which("nvidia-smi") else "none"

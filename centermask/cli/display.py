@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables and bars that the commands print."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from centermask_runtime.speed import REPORTED_FPS, SpeedReport
+
+if TYPE_CHECKING:
+    from centermask_export.parity import ParityReport
+
+
+def bar(note: str = "") -> Progress:
+    """A progress bar on stderr, so that stdout stays for results."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"), console=Console(stderr=True),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def loop_bar() -> Iterator[Callable[[Iterator[int], int, str], Iterator[int]]]:
+    """A bar for the `progress` argument of evaluation."""
+    with bar() as progress:
+
+        def wrap(indices: Iterator[int], count: int, title: str) -> Iterator[int]:
+            task = progress.add_task(title, total=count, note="")
+            for index in indices:
+                yield index
+                progress.advance(task)
+
+        yield wrap
+
+
+def metrics_table(metrics: dict[str, dict[str, float]], title: str) -> Table:
+    names = list(metrics["segm"])
+    table = Table("", *names, title=title, title_justify="left")
+    for kind, label in (("bbox", "box"), ("segm", "mask")):
+        table.add_row(label, *(f"{metrics[kind][name]:.4f}" for name in names))
+    return table
+
+
+def parity_table(report: ParityReport, artefact: Path) -> Table:
+    title = (
+        f"{artefact}: PyTorch and ONNX Runtime on {report.images} images, {report.matched} detections matched, "
+        f"{report.unmatched} not"
+    )
+    table = Table("output", "largest difference", "mean", "allowed", "", title=title, title_justify="left")
+    for output in report.outputs:
+        table.add_row(
+            output.name, f"{output.largest:.2e}", f"{output.mean:.2e}", f"{output.tolerance:g}", "ok" if output.ok else "FAILED"
+        )
+    return table
+
+
+def speed_table(report: SpeedReport) -> Table:
+    height, width = report.frame_hw
+    title = (
+        f"{report.model} ({report.precision}, {report.input_hw[1]}x{report.input_hw[0]}) on {width}x{height} video, "
+        f"{report.frames} frames, {report.objects_median:g} objects a frame (most {report.objects_max})"
+    )
+    caption = (
+        f"{report.network}; {report.machine['cpu']}. {report.fps:.1f} FPS is {report.fps / REPORTED_FPS:.2f} x the "
+        f"{REPORTED_FPS} FPS that the paper reports for DLA-34 at 512x512 on a GPU we could not establish."
+    )
+    table = Table("stage", "median ms", "p95 ms", title=title, caption=caption, title_justify="left", caption_justify="left")
+    for stage in report.stages:
+        table.add_row(stage.stage, f"{stage.median_ms:.2f}", f"{stage.p95_ms:.2f}")
+    table.add_row("FPS", f"{report.fps:.1f}", "")
+    return table

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`centermask export`: weights to ONNX, checked against the weights on real images before anyone uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from centermask.cli.options import find_model, model_option, require
+
+
+@click.command()
+@model_option
+@click.option("--format", "format_", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Default: beside the weights.")
+@click.option("--opset", type=int, default=18, show_default=True, help="ONNX operator set.")
+@click.option("--batch", type=int, default=1, show_default=True, help="Images a run, fixed in the graph.")
+@click.option("--source", type=click.Path(path_type=Path), help="Images for the parity check (default: two that ship).")
+@click.option("--json", "as_json", is_flag=True, help="Print the parity report as one JSON line, last.")
+def export(
+    model: str, format_: str, output: Path | None, opset: int, batch: int, source: Path | None, as_json: bool
+) -> None:
+    """Export a model; ends with a parity table, and with exit code 5 when the artefact differs from its source."""
+    require("onnx", "export", "exporting")
+    require("torch", "export", "exporting")
+    from centermask_export.export import export_checked
+
+    weights = find_model(model)
+    target = output or (Path.cwd() / weights.with_suffix(".onnx").name)
+    report = export_checked(weights, target, opset=opset, batch=batch, source=source)
+    from rich.console import Console
+
+    from centermask.cli.display import parity_table
+
+    Console(stderr=as_json).print(parity_table(report, target))
+    if as_json:
+        import dataclasses
+        import json
+
+        click.echo(json.dumps({**dataclasses.asdict(report), "ok": report.ok, "output": str(target)}))
+    report.require(target)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`centermask val`: box and mask AP of weights or an exported model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from centermask.cli.options import data_options, model_option, open_dataset, open_network, require, threads_option
+
+
+@click.command()
+@model_option
+@data_options
+@click.option("--conf", type=float, default=0.05, show_default=True, help="Lowest score that counts.")
+@click.option("--mask-threshold", type=float, help="Instead of the model's own.")
+@click.option("--save-json", type=click.Path(path_type=Path, dir_okay=False), help="Write COCO results here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON line, last.")
+@threads_option
+def val(
+    model: str, data: Path | None, split: str, annotations: Path | None, images: Path | None, conf: float,
+    mask_threshold: float | None, save_json: Path | None, as_json: bool, threads: int | None,
+) -> None:  # fmt: skip
+    """Box and mask AP of a model on a COCO data set, by pycocotools, through the pipeline that predict uses."""
+    import json
+
+    from rich.console import Console
+
+    from centermask.cli.display import loop_bar, metrics_table
+    from centermask.cli.files import write_text
+
+    require("pycocotools", "train", "computing AP")
+    from centermask.evaluation.evaluate import evaluate
+
+    dataset = open_dataset(data, split, annotations, images)
+    with open_network(model, threads) as network, loop_bar() as progress:
+        evaluation = evaluate(
+            network, dataset, score_threshold=conf, mask_threshold=mask_threshold, progress=progress
+        )
+        spec, description = network.spec, network.description
+    if save_json is not None:
+        write_text(save_json, json.dumps(evaluation.results))
+    Console(stderr=as_json).print(
+        metrics_table(evaluation.metrics, f"{spec.name} on {len(dataset)} images, {description}")
+    )
+    if as_json:
+        click.echo(json.dumps(evaluation.metrics))

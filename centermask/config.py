@@ -94,6 +94,7 @@ class Config:
         _one_of("model.saliency", self.model.saliency, ("class_specific", "class_agnostic"))
         _one_of("train.schedule", self.train.schedule, ("step", "cosine"))
         _one_of("train.optimizer", self.train.optimizer, ("adam", "adamw"))
+        _one_of("train.precision", self.train.precision, ("32-true", "16-mixed", "bf16-mixed"))
         for key, size in (("input.size", self.input.size), ("train.crop", self.train.crop)):
             if size is not None and (min(size) <= 0 or any(side % 32 for side in size)):
                 raise UsageError(f"{key} must be two positive multiples of 32 (height, width), not {list(size)}.")
@@ -110,6 +111,12 @@ class Config:
                 raise UsageError(f"{key} must be at least 1, not {number}.")
         if not 0 < self.train.augment.scale[0] <= self.train.augment.scale[1]:
             raise UsageError(f"train.augment.scale must be two rising positive numbers, not {self.train.augment.scale}.")
+        if not min(self.input.std_bgr) > 0:
+            raise UsageError(f"input.std_bgr must be three positive numbers, not {list(self.input.std_bgr)}.")
+        if not 0 <= self.train.ema < 1:
+            raise UsageError(f"train.ema must be at least 0 and below 1, not {self.train.ema}.")
+        if self.train.workers < 0:
+            raise UsageError(f"train.workers must be 0 or more, not {self.train.workers}.")
         if not self.train.lr > 0:
             raise UsageError(f"train.lr must be positive, not {self.train.lr}.")
 
@@ -128,8 +135,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         text = path.read_text()
     except FileNotFoundError:
         here = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = f"; {did_you_mean(path.stem, here)}" if here else ""
-        raise UsageError(f"There is no config file {path}{hint}") from None
+        hint = did_you_mean(path.stem, here) if here else "its folder has no .yaml file either."
+        raise UsageError(f"There is no config file {path}; {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"Config file {path} cannot be read: {error}") from error
     return parse_config(text, str(path), overrides)
@@ -147,16 +154,27 @@ def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Confi
     return config
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def _override(values: Any, override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals:
+    if not equals or not key:
         raise UsageError(f"--set takes section.key=value, such as train.lr=1e-4, not '{override}'.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {override}: '{text}' is not a YAML value; quote text and close brackets.") from error
     *sections, last = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise UsageError(f"--set {override}: '{section}' is a value, not a section.")
-    values[last] = yaml.safe_load(text)
+        values = _section(values, override)
+        if values.get(section) is None:  # a heading with nothing below it
+            values[section] = {}
+        values = values[section]
+    _section(values, override)[last] = value
+
+
+def _section(values: Any, override: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise UsageError(f"--set {override}: {values!r} is a value, not a section of keys.")
+    return values
 
 
 def _build(cls: type, values: Any, source: str, where: str) -> Any:

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from centermask.cli.options import find_model, model_option, require
+from centermask_runtime.errors import ModelError
 
 
 @click.command()
 @model_option
 @click.option("--format", "format_", type=click.Choice(["onnx"]), default="onnx", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Default: beside the weights.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Default: beside the weights; the current folder for a released model.")
 @click.option("--opset", type=int, default=18, show_default=True, help="ONNX operator set.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Images a run, fixed in the graph.")
 @click.option("--source", type=click.Path(path_type=Path), help="Images for the parity check (default: two that ship).")
@@ -27,7 +28,10 @@ def export(
     from centermask_export.export import export_checked
 
     weights = find_model(model)
-    target = output or (Path.cwd() / weights.with_suffix(".onnx").name)
+    if weights.suffix != ".safetensors":
+        raise ModelError(f"{weights} is exported already; --model takes the .safetensors weights it came from.")
+    beside = weights.parent if weights == Path(model) else Path()  # a released model's folder is the package's
+    target = output or beside / f"{weights.stem}.onnx"
     report = export_checked(weights, target, opset=opset, batch=batch, source=source)
     from rich.console import Console
 

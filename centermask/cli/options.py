@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from centermask_runtime.errors import DataError, ModelError, UsageError, did_you_mean
+from centermask_runtime.errors import ModelError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from centermask.data.coco import CocoDataset
@@ -94,9 +94,3 @@ def require(module: str, extra: str, purpose: str) -> None:
 
     if importlib.util.find_spec(module) is None:
         raise UsageError(f"{module} is needed for {purpose}: pip install 'centermask[{extra}]'.")
-
-
-def require_pixels(paths: list[Path], wanted_by: str) -> list[Path]:
-    if not paths:
-        raise DataError(f"{wanted_by} has no image to work on; give a folder with .jpg or .png files.")
-    return paths

@@ -28,10 +28,10 @@ def val(
     from rich.console import Console
 
     from centermask.cli.display import loop_bar, metrics_table
-    from centermask.cli.files import write_text
 
     require("pycocotools", "train", "computing AP")
     from centermask.evaluation.evaluate import evaluate
+    from centermask_runtime.partial_file import write_whole
 
     dataset = open_dataset(data, split, annotations, images)
     with open_network(model, threads) as network, loop_bar() as progress:
@@ -40,7 +40,7 @@ def val(
         )
         spec, description = network.spec, network.description
     if save_json is not None:
-        write_text(save_json, json.dumps(evaluation.results))
+        write_whole(save_json, json.dumps(evaluation.results).encode())
     Console(stderr=as_json).print(
         metrics_table(evaluation.metrics, f"{spec.name} on {len(dataset)} images, {description}")
     )

@@ -49,12 +49,11 @@ def coco_ap(truth: COCO, results: list[dict[str, Any]], max_detections: int) -> 
 
 
 def _ap(truth: COCO, results: list[dict[str, Any]], kind: str, max_detections: int) -> dict[str, float]:
-    if not results:
-        return dict.fromkeys(NAMES, 0.0)
     if kind == "segm":  # with a bbox, pycocotools would take the box's area for the object's size
         results = [{key: value for key, value in result.items() if key != "bbox"} for result in results]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, truth.loadRes(results), kind)
+        found = truth.loadRes(results) if results else COCO()  # loadRes cannot read an empty list
+        evaluation = COCOeval(truth, found, kind)
         evaluation.params.maxDets = [1, 10, max_detections]
         evaluation.evaluate()
         evaluation.accumulate()

@@ -96,11 +96,16 @@ def sample_saliency(saliency: Tensor, image_index: Tensor, channel: Tensor, boxe
 
     def row(y_tap: Tensor) -> Tensor:  # [n, M, M], interpolated along x
         start = ((plane + y_tap) * width)[:, :, None]
-        left, right = (flat[start + tap[:, None, :]] for tap in (x0, x1))
+        left, right = (_at(flat, start + tap[:, None, :]) for tap in (x0, x1))
         return left + (right - left) * fx[:, None, :]
 
     upper, lower = row(y0), row(y1)
     return upper + (lower - upper) * fy[:, :, None]
+
+
+def _at(flat: Tensor, index: Tensor) -> Tensor:
+    """flat[index]; but index_select sums gradients in a fixed order, so that a seed gives the same weights again."""
+    return flat.index_select(0, index.reshape(-1)).view(index.shape)
 
 
 def _taps(at: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,7 +13,8 @@ from torch import Tensor
 from centermask import __version__
 from centermask.config import Config, parse_config
 from centermask.model.network import STRIDE, CenterMask
-from centermask_runtime.errors import ModelError
+from centermask_runtime.errors import CenterMaskError, ModelError
+from centermask_runtime.partial_file import PartialFile
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 CONFIG_KEY = "centermask_config"
@@ -41,14 +42,17 @@ def spec_of(config: Config, class_names: tuple[str, ...], category_ids: tuple[in
 
 
 def save_weights(path: Path, state: dict[str, Tensor], spec: ModelSpec, config: Config) -> None:
-    """Writes a weights file; an existing one is replaced only when the new one is complete."""
+    """Writes a weights file; an existing one is replaced only when the new one is complete. Raises CenterMaskError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}
     try:
         save_file(tensors, temporary, metadata={METADATA_KEY: spec.to_json(), CONFIG_KEY: config.to_yaml()})
         os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:
+        raise CenterMaskError(f"The weights cannot be written to {path} ({error}); make room or choose another --output.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def load_weights(path: Path) -> tuple[CenterMask, ModelSpec, Config]:
@@ -69,5 +73,6 @@ def load_weights(path: Path) -> tuple[CenterMask, ModelSpec, Config]:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(f"The weights in {path} do not fit the model it describes: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(f"The weights in {path} do not fit the model it describes; copy or train it again: {reason}") from error
     return model.eval(), spec, config

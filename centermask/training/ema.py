@@ -14,7 +14,7 @@ from centermask.model.network import CenterMask
 class WeightAverage:
     """A second model that follows the trained one: average += (1 - decay) * (weights - average), integers copied.
 
-    The decay grows from 0.1 to its full value over the first steps, so that the average forgets the random start.
+    At step n the decay is at most (1 + n) / (10 + n), so that the average forgets the random start.
     """
 
     def __init__(self, model: CenterMask, decay: float) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from centermask.config import Config, load_config
 from centermask.data.coco import CocoDataset, load_coco
 from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.partial_file import PartialFile
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,8 @@ class RunFolder:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
     def save_checkpoint(self, state: dict[str, object]) -> None:
-        temporary = self.checkpoint.with_suffix(".tmp")
-        try:
-            torch.save(state, temporary)
-            os.replace(temporary, self.checkpoint)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with PartialFile(self.checkpoint) as file:
+            torch.save(state, file.partial)
 
     def load_checkpoint(self) -> dict[str, object]:
         """What save_checkpoint wrote; never unpickles code."""

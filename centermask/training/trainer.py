@@ -57,14 +57,17 @@ class Trainer:
                 f"{val_set.annotation_file} and {train_set.annotation_file} have different categories; "
                 "training and validation need the same ones."
             )
+        if not len(train_set):
+            raise DataError(f"{train_set.annotation_file} has no image to train on.")
+        if not any(val_set.objects(index) for index in range(len(val_set))):
+            raise DataError(f"{val_set.annotation_file} has no object, so there is nothing to validate on.")
         torch.manual_seed(config.train.seed)
         self.config, self.run, self.val_set = config, run, val_set
         self.display = display or TrainingDisplay(quiet=True)
         self.fabric = Fabric(accelerator=device, devices=1, precision=config.train.precision)  # type: ignore[arg-type]
         self.spec = spec_of(config, train_set.class_names, train_set.category_ids)
-        self.model = build_model(config, self.spec.num_classes).to(
-            self.fabric.device, memory_format=torch.channels_last
-        )
+        self.model = build_model(config, self.spec.num_classes).to(self.fabric.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.average = WeightAverage(self.model, config.train.ema)
         self.wrapped, self.optimizer = self.fabric.setup(self.model, _optimizer(self.model, config.train))
         self.samples = TrainingSet(train_set, config, augmented=augmented)
@@ -96,32 +99,29 @@ class Trainer:
             self.display.start(self.total_steps, self.step)
             try:
                 while self.epoch < self.config.train.epochs:
-                    losses = self._train_epoch()
-                    self.epoch, self.batch = self.epoch + 1, 0
-                    self._end_epoch(losses)
+                    self._end_epoch(self._train_epoch())
             except KeyboardInterrupt:
                 self._save_checkpoint()
                 raise
             return self._finish()
 
     def _train_epoch(self) -> Losses:
-        """The rest of the current epoch; mean losses of the steps taken."""
+        """The rest of the current epoch; mean losses of the steps taken, NaN where only its validation was missing."""
         self.samples.set_epoch(self.epoch, skip=self.batch * self.config.train.batch)
         self.model.train()
         started, since_check, first = time.monotonic(), 0, self.batch
-        total: Tensor | None = None
+        total = torch.zeros(len(Losses._fields), device=self.fabric.device)
         for batch in self.loader:
             assert isinstance(batch, Batch)
             losses = self._train_step(batch.to(self.fabric.device, non_blocking=True))
             values = torch.stack([part.detach() for part in losses])
-            total = values if total is None else total + values
+            total += values
             self.batch, self.step, since_check = self.batch + 1, self.step + 1, since_check + 1
             if since_check == CHECK_EVERY or self.batch == self.steps_an_epoch:
                 self._check(values)
+                self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
                 self.display.step(self.epoch, self.step, Losses(*values.tolist()), since_check)  # type: ignore[arg-type]
                 since_check = 0
-        self.seconds += time.monotonic() - started
-        assert total is not None, "an epoch without a batch"
         return Losses(*(total / (self.batch - first)))
 
     def _train_step(self, batch: Batch) -> Losses:
@@ -132,29 +132,34 @@ class Trainer:
         losses = centermask_losses(outputs, batch, self.config.train.loss)
         self.optimizer.zero_grad()
         self.fabric.backward(losses.total)
-        self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.config.train.clip_norm)
+        self.fabric.clip_gradients(
+            self.wrapped, self.optimizer, max_norm=self.config.train.clip_norm,
+            error_if_nonfinite=False,  # 16-mixed skips such a step; otherwise _check finds the NaN
+        )  # fmt: skip
         self.optimizer.step()
         self.average.update(self.model)
         return losses
 
     def _check(self, values: Tensor) -> None:
         if not bool(torch.isfinite(values).all()):
+            kept = f"the last good weights are {self.run.last}" if self.run.last.exists() else "no good weights were saved yet"
             raise CenterMaskError(
-                f"The loss is not a number any more at step {self.step} (epoch {self.epoch + 1}); the last good weights are "
-                f"{self.run.last}. Lower train.lr, or train with --set train.precision=32-true."
+                f"The loss is not a number any more at step {self.step} (epoch {self.epoch + 1}), {kept}; "
+                "lower train.lr, or train with --set train.precision=32-true."
             )
 
     def _end_epoch(self, losses: Losses) -> None:
+        """Validates and saves. Until that is done the epoch counts as running: a resumed run validates it again."""
+        done = self.epoch + 1
         row: dict[str, float | int] = {
-            "epoch": self.epoch,
+            "epoch": done,
             "step": self.step,
             "seconds": self.seconds,
             "lr": learning_rate(self.step - 1, self.total_steps, self.config.train),
             **{f"train/{name}": float(value) for name, value in losses._asdict().items()},
         }
         metrics = {"bbox": {"AP": math.nan, "AP50": math.nan}, "segm": {"AP": math.nan, "AP50": math.nan}}
-        last = self.epoch == self.config.train.epochs
-        if self.epoch % self.config.train.val_every == 0 or last:
+        if done % self.config.train.val_every == 0 or done == self.config.train.epochs:
             network = TorchNetwork(self.average.model, self.spec)
             metrics = evaluate(network, self.val_set, progress=self.display.wrap).metrics
         for kind in ("bbox", "segm"):
@@ -163,6 +168,7 @@ class Trainer:
             self.best_ap = metrics["segm"]["AP"]
             save_weights(self.run.best, self.average.state_dict(), self.spec, self.config)
         save_weights(self.run.last, self.average.state_dict(), self.spec, self.config)
+        self.epoch, self.batch = done, 0
         self.run.append_results(row)
         self._save_checkpoint()
         self.display.epoch(row)
@@ -197,5 +203,5 @@ class Trainer:
 
 
 def _optimizer(model: CenterMask, config: TrainConfig) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)

@@ -16,7 +16,7 @@ from centermask_export.parity import ParityReport, compare_networks
 from centermask_export.to_onnx import DEFAULT_OPSET, export_onnx
 from centermask_runtime.errors import DataError
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
-from centermask_runtime.video.sources import image_frames
+from centermask_runtime.video.sources import frames
 
 PARITY_IMAGES = Path(__file__).parent / "parity_images"  # CC0; real pixels make real activations
 IMAGES_AT_MOST = 16
@@ -38,7 +38,7 @@ def export_checked(
 
 def _frames(source: Path) -> Iterator[NDArray[np.uint8]]:
     count = 0
-    for frame in image_frames(source):
+    for frame in frames(source):
         yield frame.image
         count += 1
         if count == IMAGES_AT_MOST:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from centermask import __version__
 from centermask.model.network import CenterMask
 from centermask_runtime.errors import ExportError, UsageError
 from centermask_runtime.networks.network import PEAKS_OUTPUTS
+from centermask_runtime.partial_file import PartialFile
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 DEFAULT_OPSET = 18  # newer ones lack kernels in ONNX Runtime's CUDA provider
@@ -58,26 +58,19 @@ def export_onnx(
         provenance={**spec.provenance, "exported_with": f"centermask {__version__}, torch {torch.__version__}", "source": source},
     )
     images = torch.zeros(batch, *spec.input_hw, 3, dtype=torch.uint8)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+    with PartialFile(output) as file:
         with _quiet():
             torch.onnx.export(
-                PeaksGraph(model.eval()), (images,), temporary,
+                PeaksGraph(model.eval()), (images,), file.partial,
                 dynamo=True, opset_version=opset, external_data=False, verbose=False,
                 input_names=[INPUT_NAME], output_names=list(PEAKS_OUTPUTS),
             )  # fmt: skip
-        graph = onnx.load(temporary)
+        graph = onnx.load(file.partial)
         _require_opset(graph, opset)
         onnx.helper.set_model_props(graph, {METADATA_KEY: spec.to_json()})
         graph.producer_name, graph.producer_version = "centermask", __version__
         onnx.checker.check_model(graph, full_check=True)
-        onnx.save(graph, temporary)
-        os.replace(temporary, output)
-    except OSError as error:
-        raise ExportError(f"{output} cannot be written ({error.strerror or error}); choose another --output.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        onnx.save(graph, file.partial)
     return spec
 
 

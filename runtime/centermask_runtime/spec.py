@@ -81,8 +81,8 @@ class ModelSpec:
         known = {f.name for f in dataclasses.fields(cls)}
         for key in values.keys() - known:
             raise ModelError(f"Unknown entry '{key}' in the model specification of {source}: {did_you_mean(key, known)}")
-        lists_to_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
-            return cls(**lists_to_tuples)
+            return cls(**arguments)
         except TypeError as error:
             raise ModelError(f"The model specification in {source} is incomplete; export the model again.") from error

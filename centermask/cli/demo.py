@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`centermask demo`: the whole way of a released model on the bundled samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+MODEL = "nuclei_dla_46c"
+CLIP = "nuclei_scan.mp4"
+
+
+@click.command()
+@click.option("--samples", type=click.Path(path_type=Path), default=Path("samples"), show_default=True, help="Folder.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+def demo(samples: Path, output: Path) -> None:
+    """Export a released model to ONNX, segment the sample images and clip, and measure the speed."""
+    from rich.console import Console
+
+    from centermask.cli.contact_sheet import contact_sheet
+    from centermask.cli.display import parity_table, speed_table
+    from centermask.cli.options import find_model, require
+    from centermask.cli.predict_run import predict_images, predict_video, write_picture
+    from centermask_runtime.errors import DataError
+    from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
+    from centermask_runtime.pipeline import Pipeline
+    from centermask_runtime.speed import measure
+    from centermask_runtime.video.sources import image_files, read_image, video_frames
+
+    clip, images = samples / CLIP, samples / "images"
+    if not clip.is_file() or not images.is_dir():
+        raise DataError(f"The samples are not in {samples}; run the demo in a checkout, or name them by --samples FOLDER.")
+    require("onnx", "export", "exporting")
+    require("torch", "export", "exporting")
+    from centermask_export.export import export_checked
+
+    console = Console()
+    artefact = output / f"{MODEL}.onnx"
+    console.rule("1. Export to ONNX")
+    report = export_checked(find_model(MODEL), artefact)
+    console.print(parity_table(report, artefact))
+    report.require(artefact)
+    with Pipeline(OnnxRuntimeNetwork(artefact)) as pipeline:
+        console.rule("2. Sample images")
+        found = predict_images(pipeline, str(images), output / "images", labels=False)
+        console.print(f"{found.objects} nuclei in {found.frames} images: {found.output}")
+        pictures = [read_image(path) for path in image_files(found.output)]
+        console.rule("3. Sample clip")
+        scanned = predict_video(pipeline, str(clip), output / "clip", boxes=False, labels=False)
+        console.print(f"{scanned.objects} nuclei in {scanned.frames} frames: {scanned.output / CLIP}")
+        pictures += _stills(scanned.output / CLIP, 2)
+        sheet = output / "contact_sheet.png"
+        write_picture(sheet, contact_sheet(pictures))
+        console.rule("4. Speed")
+        speed = measure(pipeline, (frame.image for frame in video_frames(clip)), limit=100)
+        console.print(speed_table(speed))
+    console.print(f"\nPictures: {sheet}\nVideo:    {scanned.output / CLIP}\nResults:  {scanned.output / 'predictions.json'} (COCO)")
+
+
+def _stills(video: Path, count: int) -> list[Any]:
+    """Frames spread evenly over a video."""
+    from centermask_runtime.video.sources import video_frames, video_info
+
+    total = video_info(video).count or count
+    wanted = {total * (2 * n + 1) // (2 * count) for n in range(count)}
+    return [frame.image for frame in video_frames(video) if frame.index in wanted]

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`centermask predict`: images, folders and videos to drawn pictures or an MP4, and COCO JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from centermask.cli.options import model_option, open_network, threads_option
+
+
+@click.command()
+@model_option
+@click.option("--source", required=True, help="An image, a folder of images, a video, or a stream's address.")
+@click.option("--output", type=click.Path(path_type=Path), help="A folder (default: runs/predict, predict2, ...).")
+@click.option("--conf", type=float, help="Score threshold (default: the model's).")
+@click.option("--mask-threshold", type=float, help="Mask threshold (default: the model's).")
+@click.option("--max-det", type=int, help="Most objects a frame (default: the model's K).")
+@click.option("--classes", help="Only these classes, by name, comma-separated.")
+@click.option("--save/--no-save", default=True, show_default=True, help="Write drawn pictures or the video.")
+@click.option("--boxes/--no-boxes", default=True, show_default=True, help="Draw boxes.")
+@click.option("--labels/--no-labels", default=True, show_default=True, help="Draw class names and scores.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON line, last.")
+@threads_option
+def predict(
+    model: str, source: str, output: Path | None, conf: float | None, mask_threshold: float | None, max_det: int | None,
+    classes: str | None, save: bool, boxes: bool, labels: bool, as_json: bool, threads: int | None,
+) -> None:  # fmt: skip
+    """Segment images or a video. The output folder gets drawn pictures or an .mp4, and predictions.json (COCO)."""
+    import json
+
+    from centermask.cli.predict_run import free_folder, predict_images, predict_video
+    from centermask_runtime.pipeline import Pipeline
+    from centermask_runtime.video.sources import is_video
+
+    wanted = None if classes is None else [name.strip() for name in classes.split(",")]
+    with Pipeline(
+        open_network(model, threads), score_threshold=conf, mask_threshold=mask_threshold, max_detections=max_det,
+        classes=wanted,
+    ) as pipeline:  # fmt: skip
+        run = predict_video if is_video(source) else predict_images
+        summary = run(pipeline, source, output or free_folder(Path("runs"), "predict"), save, boxes, labels)
+    for sentence in summary.skipped:
+        click.echo(f"Skipped: {sentence}", err=True)
+    click.echo(
+        f"{summary.objects} objects in {summary.frames} frames, {summary.fps:.1f} FPS of the pipeline; "
+        f"results in {summary.output}",
+        err=as_json,
+    )
+    if as_json:
+        click.echo(json.dumps(summary.to_dict()))
+    summary.require_complete()

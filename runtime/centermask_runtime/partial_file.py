@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An output file under a temporary name beside its place, renamed when it is complete and removed when it is not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from centermask_runtime.errors import UsageError
+
+
+class PartialFile:
+    """Reserves `path`: write to `.partial`, then commit() or discard(). Raises UsageError if it cannot be written."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        try:
+            if self.path.is_dir():
+                raise IsADirectoryError("it is a folder")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.partial.touch()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UsageError(f"{self.path} cannot be written, {reason}: choose another output.") from error
+
+    def commit(self) -> None:
+        os.replace(self.partial, self.path)
+
+    def discard(self) -> None:
+        self.partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.commit()
+        else:
+            self.discard()
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Makes or replaces a file, all of it or none. Raises UsageError."""
+    with PartialFile(path) as file:
+        file.partial.write_bytes(content)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How results are drawn: masks blended inside their rectangles, one-pixel contours, boxes, and names with scores.
+
+Colours are Okabe and Ito's palette and Tol's bright scheme, made for people with any colour vision. They go by track
+when there are ids, else by class when a model has several, else by instance, so that neighbours differ. The best object
+is drawn last, on top. With more than 50 objects labels would hide the image, so they are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from centermask_runtime.instances import Instances
+
+ALPHA = 0.45
+MOST_LABELS = 50
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+PALETTE_BGR = (
+    (0, 159, 230),
+    (233, 180, 86),
+    (115, 158, 0),
+    (66, 228, 240),
+    (178, 114, 0),
+    (0, 94, 213),
+    (167, 121, 204),
+    (119, 102, 238),
+    (238, 204, 102),
+    (51, 136, 34),
+    (68, 187, 204),
+    (170, 68, 119),
+)
+
+
+def draw(
+    frame: NDArray[np.uint8],
+    instances: Instances,
+    *,
+    masks: bool = True,
+    boxes: bool = True,
+    labels: bool = True,
+    ids: Sequence[int] | None = None,
+) -> NDArray[np.uint8]:
+    """Frame uint8 [H, W, 3] BGR -> a new frame with the instances. `ids`, one an instance, are track numbers."""
+    assert frame.shape == (*instances.frame_hw, 3), (frame.shape, instances.frame_hw)
+    assert ids is None or len(ids) == len(instances), (ids, len(instances))
+    drawn = frame.copy()
+    colours = _colours(instances, ids)
+    worst_first = range(len(instances) - 1, -1, -1)
+    if masks:
+        for index in worst_first:
+            _blend(drawn, instances, index, colours[index])
+    thickness = max(round(min(instances.frame_hw) / 400), 1)
+    if boxes:
+        for index in worst_first:
+            x1, y1, x2, y2 = (round(float(edge)) for edge in instances.boxes[index])
+            cv2.rectangle(drawn, (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1)), colours[index], thickness)
+    if labels and len(instances) <= MOST_LABELS:
+        for index in worst_first:
+            _write(drawn, instances, index, colours[index], None if ids is None else ids[index])
+    return drawn
+
+
+def _colours(instances: Instances, ids: Sequence[int] | None) -> list[tuple[int, int, int]]:
+    if ids is not None:
+        numbers = list(ids)
+    elif len(instances.class_names) > 1:
+        numbers = instances.labels.tolist()
+    else:
+        numbers = list(range(len(instances)))
+    return [PALETTE_BGR[number % len(PALETTE_BGR)] for number in numbers]
+
+
+def _blend(drawn: NDArray[np.uint8], instances: Instances, index: int, colour: tuple[int, int, int]) -> None:
+    x0, y0, x1, y1 = instances.masks.rects[index].tolist()
+    if x1 <= x0 or y1 <= y0:
+        return
+    mask = instances.masks.crop(index).view(np.uint8)
+    region = drawn[y0:y1, x0:x1]
+    tint = np.empty_like(region)
+    tint[:] = colour
+    cv2.copyTo(cv2.addWeighted(region, 1 - ALPHA, tint, ALPHA, 0), mask, region)
+    inner = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    cv2.copyTo(tint, mask - inner, region)
+
+
+def _write(
+    drawn: NDArray[np.uint8], instances: Instances, index: int, colour: tuple[int, int, int], track: int | None
+) -> None:
+    """Name and score on a plate above the box; inside it where the frame ends."""
+    height, width = instances.frame_hw
+    scale = min(max(min(height, width) / 1200, 0.35), 2.0)
+    thickness = max(round(scale * 1.6), 1)
+    name = instances.class_names[int(instances.labels[index])]
+    number = "" if track is None else f"#{track} "
+    text = f"{number}{name} {float(instances.scores[index]):.2f}".encode("ascii", "replace").decode()
+    (text_w, text_h), baseline = cv2.getTextSize(text, FONT, scale, thickness)
+    margin = max(round(3 * scale), 2)
+    plate_w, plate_h = text_w + 2 * margin, text_h + baseline + margin
+    x1, y1 = (round(float(edge)) for edge in instances.boxes[index, :2])
+    left = max(min(x1, width - plate_w), 0)
+    top = y1 - plate_h if y1 >= plate_h else min(y1, max(height - plate_h, 0))
+    cv2.rectangle(drawn, (left, top), (left + plate_w - 1, top + plate_h - 1), colour, cv2.FILLED)
+    blue, green, red = colour
+    ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 110 else (255, 255, 255)
+    origin = left + margin, top + margin // 2 + text_h
+    cv2.putText(drawn, text, origin, FONT, scale, ink, thickness, cv2.LINE_AA)

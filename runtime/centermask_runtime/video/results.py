@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of many frames as one COCO-format JSON file, written as they come, so that a long video takes no memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from centermask_runtime.errors import CenterMaskError
+from centermask_runtime.instances import Instances
+from centermask_runtime.partial_file import PartialFile
+
+
+class CocoWriter:
+    """A context manager: leaving it finishes the file, leaving it by an error removes it.
+
+    Annotations go straight to the file and images to an unnamed one that is appended at the end. Ids count from 1. What
+    pycocotools wants of ground truth is there too (area, iscrowd), so COCO(path) loads it.
+    """
+
+    def __init__(self, path: str | Path, class_names: Sequence[str], category_ids: Sequence[int]) -> None:
+        """Raises UsageError when the file cannot be written."""
+        self._file = PartialFile(path)
+        self._images = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with this object
+        self._annotations = self._file.partial.open("w", encoding="utf-8")
+        self.images = self.annotations = 0
+        categories = [{"id": i, "name": name} for i, name in zip(category_ids, class_names, strict=True)]
+        self._annotations.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
+
+    def add(
+        self, instances: Instances, name: str, *, time_s: float | None = None, ids: Sequence[int] | None = None
+    ) -> int:
+        """One frame's instances -> its image id. `name` becomes file_name; `ids`, one an instance, become track_id."""
+        assert ids is None or len(ids) == len(instances), (ids, len(instances))
+        height, width = instances.frame_hw
+        image: dict[str, Any] = {"id": self.images + 1, "file_name": name, "height": height, "width": width}
+        if time_s is not None:
+            image["time_s"] = round(time_s, 6)
+        areas = instances.masks.areas().tolist()
+        try:
+            self._images.write(f"{',' if self.images else ''}\n{json.dumps(image)}")
+            for index, result in enumerate(instances.to_coco(image["id"])):
+                annotation = {"id": self.annotations + 1, **result, "area": areas[index], "iscrowd": 0}
+                if ids is not None:
+                    annotation["track_id"] = int(ids[index])
+                self._annotations.write(f"{',' if self.annotations else ''}\n{json.dumps(annotation)}")
+                self.annotations += 1
+        except OSError as error:
+            raise CenterMaskError(f"{self._file.path} cannot be written on: {error.strerror}.") from error
+        self.images += 1
+        return self.images
+
+    def close(self) -> None:
+        """Finishes the file and gives it its name."""
+        try:
+            self._annotations.write('],\n"images": [')
+            self._images.seek(0)
+            shutil.copyfileobj(self._images, self._annotations)
+            self._annotations.write("]}\n")
+            self._annotations.close()
+        except OSError as error:
+            self.discard()
+            raise CenterMaskError(f"{self._file.path} cannot be finished: {error.strerror}.") from error
+        self._images.close()
+        self._file.commit()
+
+    def discard(self) -> None:
+        """Gives up: nothing stays on disk."""
+        for file in (self._images, self._annotations):
+            with suppress(OSError):  # a full disk cannot take the rest of the buffer; the file goes anyway
+                file.close()
+        self._file.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.discard()

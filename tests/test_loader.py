@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches for training: complete, in order, and the same whatever the number of workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig
+from centermask.data.coco import find_split, load_coco
+from centermask.data.loader import Batch, TrainingSet, collate, training_loader
+from centermask.data.synthetic import write_shapes
+from centermask_runtime.geometry import Letterbox
+from centermask_runtime.reference import preprocess
+
+CONFIG = Config(
+    "shapes",
+    model=ModelConfig(saliency="class_specific"),
+    input=InputConfig(size=(96, 128)),
+    train=TrainConfig(batch=4, workers=0, crop=(64, 64), augment=AugmentConfig(rotate_90=True)),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Ten images of shapes; the third has lost its objects."""
+    path = tmp_path_factory.mktemp("shapes")
+    write_shapes(path, 10, seed=1, size_hw=(80, 100))
+    file = path / "annotations" / "instances_train.json"
+    entries = json.loads(file.read_text())
+    entries["annotations"] = [entry for entry in entries["annotations"] if entry["image_id"] != 3]
+    file.write_text(json.dumps(entries))
+    return path
+
+
+def samples(folder: Path, augmented: bool = True, **train: object) -> TrainingSet:
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, **train))
+    return TrainingSet(load_coco(*find_split(folder, "train")), config, augmented=augmented)
+
+
+def epoch(loader, number: int) -> list[Batch]:
+    loader.dataset.set_epoch(number)
+    return list(loader)
+
+
+def assert_equal(one: Batch, other: Batch) -> None:
+    for field in dataclasses.fields(Batch):
+        assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+def test_a_batch_joins_its_samples_in_order(folder):
+    parts = [samples(folder)[index] for index in range(4)]
+    batch = collate(parts)
+    assert batch.images.shape == (4, 64, 64, 3) and batch.images.dtype == torch.uint8
+    assert batch.heatmap.shape == batch.saliency.shape == (4, 3, 16, 16)
+    assert batch.saliency_present.shape == (4, 3)
+    n = len(batch.labels)
+    assert n == sum(len(targets.labels) for _, targets in parts) > 0
+    assert batch.masks.shape == (n, 28, 28) and batch.cells.shape == batch.offsets.shape == batch.sizes.shape == (n, 2)
+    for index, (image, targets) in enumerate(parts):
+        mine = batch.image_index == index
+        np.testing.assert_array_equal(batch.images[index], image)
+        for name in ("labels", "cells", "offsets", "sizes", "boxes", "masks"):
+            np.testing.assert_array_equal(getattr(batch, name)[mine], getattr(targets, name))
+
+
+def test_images_without_objects_make_a_batch_too(folder):
+    empty = samples(folder)[2]
+    batch = collate([empty, empty])
+    assert batch.image_index.shape == batch.labels.shape == (0,) and batch.masks.shape == (0, 28, 28)
+    assert batch.boxes.shape == (0, 4) and not batch.saliency_present.any()
+    assert_equal(batch, batch.to("cpu"))
+
+
+def test_workers_change_nothing_and_see_each_epoch(folder):
+    alone, helped = training_loader(samples(folder)), training_loader(samples(folder, workers=2))
+    first, second = epoch(alone, 0), epoch(alone, 1)
+    assert len(first) == 2
+    for number, expected in ((0, first), (1, second), (0, first)):
+        for one, other in zip(expected, epoch(helped, number), strict=True):
+            assert_equal(one, other)
+    assert not torch.equal(first[0].images, second[0].images)
+
+
+def test_another_seed_gives_other_samples(folder):
+    one, other = samples(folder, seed=0)[0], samples(folder, seed=1)[0]
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_the_cache_changes_nothing(folder):
+    plain, cached = samples(folder), samples(folder, cache=True)
+    for _ in range(2):
+        assert_equal(collate([plain[0], plain[1]]), collate([cached[0], cached[1]]))
+
+
+def test_an_epoch_takes_each_image_at_most_once(folder):
+    order = list(training_loader(samples(folder)).sampler)
+    assert sorted(order) == list(range(10)) != order
+
+
+def test_fewer_images_than_a_batch_still_make_one(folder):
+    assert [len(batch.images) for batch in training_loader(samples(folder, batch=32))] == [10]
+
+
+def test_without_augmentation_the_image_is_the_networks_input(folder):
+    plain = samples(folder, augmented=False)
+    image, targets = plain[0]
+    source = plain.dataset.image(0)
+    truth = preprocess.letterbox(source, Letterbox.fit(source.shape[:2], (96, 128)))
+    assert np.abs(image.astype(int) - truth).mean() < 0.5 and np.abs(image.astype(int) - truth).max() <= 4
+    assert len(targets.labels) == len(plain.dataset.objects(0))
+
+
+def test_only_the_loader_needs_torch():
+    modules = ", ".join(f"centermask.data.{name}" for name in ("coco", "augment", "targets", "synthetic"))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).resolve().parent.parent
+    paths = [str(root / part) for part in ("", "runtime", "export")]
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {paths}; {code}"], check=False)
+    assert done.returncode == 0

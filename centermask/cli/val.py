@@ -24,6 +24,7 @@ def val(
 ) -> None:  # fmt: skip
     """Box and mask AP of a model on a COCO data set, by pycocotools, through the pipeline that predict uses."""
     import json
+    import math
 
     from rich.console import Console
 
@@ -45,4 +46,8 @@ def val(
         metrics_table(evaluation.metrics, f"{spec.name} on {len(dataset)} images, {description}")
     )
     if as_json:
-        click.echo(json.dumps(evaluation.metrics))
+        finite = {  # a size that no object has: NaN here, null in JSON
+            kind: {name: value if math.isfinite(value) else None for name, value in values.items()}
+            for kind, values in evaluation.metrics.items()
+        }
+        click.echo(json.dumps(finite))

@@ -64,6 +64,7 @@ class TrainingSet(Dataset[Sample]):
         self._saliency_channels = 1 if config.model.saliency == "class_agnostic" else len(dataset.class_names)
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers that outlive an epoch see it change
+        self.skip = 0  # samples of this epoch to leave out at its beginning
         self._cache: dict[int, tuple[NDArray[np.uint8], list[ObjectMask]]] = {}
 
     def __len__(self) -> int:

@@ -52,7 +52,7 @@ def evaluate(
 def choose_mask_threshold(
     network: Network, dataset: CocoDataset, *, progress: Progress = silent
 ) -> tuple[float, dict[float, float]]:
-    """The mask threshold of the highest mask AP, and the AP of each one tried. One network run an image."""
+    """The mask threshold of the highest mask AP (of equal ones, the nearest to 0.5), and the AP of each one tried."""
     check_classes(network.spec, dataset)
     count = min(len(dataset), THRESHOLD_IMAGES)
     pipeline = Pipeline(network, score_threshold=SCORE_THRESHOLD)
@@ -66,7 +66,7 @@ def choose_mask_threshold(
             found += instances.to_coco(dataset.images[index].id)
     truth = load_ground_truth(dataset.annotation_file, only={image.id for image in dataset.images[:count]})
     table = {t: coco_ap(truth, found, network.spec.max_detections)["segm"]["AP"] for t, found in results.items()}
-    return max(table, key=lambda threshold: table[threshold]), table
+    return max(table, key=lambda threshold: (table[threshold], -abs(threshold - 0.5))), table
 
 
 def check_classes(spec: ModelSpec, dataset: CocoDataset) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -43,16 +42,13 @@ def spec_of(config: Config, class_names: tuple[str, ...], category_ids: tuple[in
 
 def save_weights(path: Path, state: dict[str, Tensor], spec: ModelSpec, config: Config) -> None:
     """Writes a weights file; an existing one is replaced only when the new one is complete. Raises CenterMaskError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}
+    metadata = {METADATA_KEY: spec.to_json(), CONFIG_KEY: config.to_yaml()}
     try:
-        save_file(tensors, temporary, metadata={METADATA_KEY: spec.to_json(), CONFIG_KEY: config.to_yaml()})
-        os.replace(temporary, path)
+        with PartialFile(path) as file:
+            save_file(tensors, file.partial, metadata=metadata)
     except (SafetensorError, OSError) as error:
-        raise CenterMaskError(f"The weights cannot be written to {path} ({error}); make room or choose another --output.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        raise CenterMaskError(f"The weights cannot be written to {path} ({error}); make room on the disk.") from error
 
 
 def load_weights(path: Path) -> tuple[CenterMask, ModelSpec, Config]:

@@ -120,7 +120,7 @@ def _check_graph(session: ort.InferenceSession, spec: ModelSpec, path: Path) -> 
     if spec.graph_level != "peaks":
         raise ModelError(
             f"{path} ends at level '{spec.graph_level}', and ONNX Runtime needs level 'peaks': "
-            "export the model again with --level peaks."
+            "export the model again at that level."
         )
     found = {output.name: output.type for output in session.get_outputs()}
     if found != TENSOR_TYPES:

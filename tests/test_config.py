@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Config files: what is read is what was written, and whatever is wrong is named with the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from centermask.config import BACKBONES, AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig, load_config, parse_config
+from centermask.model import network
+from centermask_runtime.errors import UsageError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_survive_a_round_trip(path):
+    config = load_config(path)
+    assert parse_config(config.to_yaml(), "again") == config
+    assert config.name == path.stem
+
+
+@pytest.mark.parametrize("name", ["dla_34", "dla_46c"])
+def test_the_main_configs_leave_no_value_to_a_default(name):
+    """One YAML tells the whole story: every key of the dataclasses is written out."""
+    path = next(path for path in CONFIGS if path.stem == name)
+
+    def keys(values, where=""):
+        for key, value in values.items():
+            yield from keys(value, f"{where}{key}.") if isinstance(value, dict) else (f"{where}{key}",)
+
+    import yaml
+
+    written = set(keys(yaml.safe_load(path.read_text())))
+    assert set(keys(dataclasses.asdict(load_config(path)))) - written == set()
+
+
+@given(
+    lr=st.floats(1e-8, 1.0),
+    side=st.integers(1, 40),
+    drops=st.lists(st.floats(0, 1), max_size=4),
+    crop=st.none() | st.integers(1, 20),
+    flag=st.booleans(),
+)
+def test_any_config_survives_a_round_trip(lr, side, drops, crop, flag):
+    config = Config(
+        "tiny",
+        ModelConfig(backbone="dla_46c", saliency="class_agnostic"),
+        InputConfig(size=(32 * side, 32)),
+        TrainConfig(
+            lr=lr,
+            drops=tuple(drops),
+            crop=crop and (32 * crop, 32 * crop),
+            augment=AugmentConfig(rotate_90=flag),
+        ),
+    )
+    assert parse_config(config.to_yaml(), "again") == config
+
+
+def test_backbones_of_the_config_are_those_of_the_model():
+    assert set(BACKBONES) == set(network.BACKBONES)
+
+
+def test_a_file_with_a_name_alone_is_the_paper():
+    config = parse_config("name: x", "file")
+    assert config.model == ModelConfig("dla_34", 256, 32, "class_specific", 100)
+    assert config.input.size == config.canvas_hw == (512, 512)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers():
+    """YAML 1.1 wants a point in 1e-4; people do not."""
+    config = parse_config("name: x\ntrain: {lr: 1e-4, weight_decay: 1E-5, warmup_steps: 7, ema: 0}", "file")
+    assert config.train.lr == 1e-4 and config.train.weight_decay == 1e-5 and config.train.ema == 0.0
+
+
+def test_overrides_win_over_the_file():
+    config = parse_config(
+        "name: x\ntrain:\n  lr: 0.1\n  augment:",
+        "file",
+        ["train.lr=1e-4", "model.backbone=dla_46c", "input.size=[64, 96]", "train.augment.flip=0", "train.lr=2e-4"],
+    )
+    assert config.train.lr == 2e-4  # the last one
+    assert config.model.backbone == "dla_46c" and config.input.size == (64, 96) and config.train.augment.flip == 0.0
+
+
+def test_crop_takes_the_place_of_the_input_in_training():
+    assert parse_config("name: x\ntrain: {crop: [64, 96]}", "file").canvas_hw == (64, 96)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: x\ntrain: {learning_rate: 1}", "file: unknown key 'train.learning_rate'; "),
+        ("name: x\ntrain: {epoch: 1}", "file: unknown key 'train.epoch'; did you mean 'epochs'?"),
+        ("name: x\nmodle: {}", "file: unknown key 'modle'; did you mean 'model'?"),
+        ("name: x\nmodel: {backbone: dla34}", "model.backbone 'dla34' is unknown; did you mean 'dla_34'?"),
+        ("name: x\nmodel: {saliency: both}", "model.saliency 'both' is unknown; known are: class_agnostic, class_specific"),
+        ("name: x\ntrain: {precision: fp16}", "train.precision 'fp16' is unknown; known are: 16-mixed"),
+        ("name: x\ntrain: {epochs: many}", "file: 'train.epochs' must be a whole number, not 'many'."),
+        ("name: x\ntrain: {epochs: 1.5}", "file: 'train.epochs' must be a whole number, not 1.5."),
+        ("name: x\ntrain: {epochs: true}", "file: 'train.epochs' must be a whole number, not True."),
+        ("name: x\ntrain: {lr: fast}", "file: 'train.lr' must be a number, not 'fast'."),
+        ("name: x\ntrain: {lr: true}", "file: 'train.lr' must be a number, not True."),
+        ("name: x\ntrain: {lr: .nan}", "train.lr must be positive, not nan."),
+        ("name: x\ntrain: {cache: 1}", "file: 'train.cache' must be true or false, not 1."),
+        ("name: 3", "file: 'name' must be text, not 3."),
+        ("model: {}", "file: the key 'name' is missing"),
+        ("", "file: the key 'name' is missing"),
+        ("name: x\nmodel: 3", "file: 'model' must be a section of keys, not 3."),
+        ("[1, 2]", "file: 'the file' must be a section of keys, not [1, 2]."),
+        ("name: [", "file is not valid YAML"),
+        ("name: x\ninput: {size: [512]}", "file: 'input.size' must be a list of 2, not [512]."),
+        ("name: x\ninput: {size: 512}", "file: 'input.size' must be a list of 2, not 512."),
+        ("name: x\ninput: {size: [500, 512]}", "input.size must be two positive multiples of 32"),
+        ("name: x\ninput: {size: [0, 512]}", "input.size must be two positive multiples of 32"),
+        ("name: x\ntrain: {crop: [64, 70]}", "train.crop must be two positive multiples of 32"),
+        ("name: x\ninput: {std_bgr: [1, 0, 1]}", "input.std_bgr must be three positive numbers"),
+        ("name: x\nmodel: {max_detections: 0}", "model.max_detections must be at least 1, not 0."),
+        ("name: x\ntrain: {batch: -1}", "train.batch must be at least 1, not -1."),
+        ("name: x\ntrain: {lr: 0}", "train.lr must be positive, not 0.0."),
+        ("name: x\ntrain: {ema: 1}", "train.ema must be at least 0 and below 1, not 1.0."),
+        ("name: x\ntrain: {workers: -1}", "train.workers must be 0 or more, not -1."),
+        ("name: x\ntrain: {augment: {scale: [1.4, 0.6]}}", "train.augment.scale must be two rising positive numbers"),
+    ],
+)
+def test_a_wrong_value_is_named(text, sentence):
+    with pytest.raises(UsageError) as caught:
+        parse_config(text, "file")
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.lr", "--set takes section.key=value, such as train.lr=1e-4, not 'train.lr'."),
+        ("=3", "--set takes section.key=value"),
+        ("name.first=x", "--set name.first=x: 'x' is a value, not a section of keys."),
+        ("input.size=[64", "--set input.size=[64: '[64' is not a YAML value"),
+        ("train.lrr=1", "file: unknown key 'train.lrr'; did you mean 'lr'?"),
+        ("trian.lr=1", "file: unknown key 'trian'; did you mean 'train'?"),
+    ],
+)
+def test_a_wrong_override_is_named(override, sentence):
+    with pytest.raises(UsageError) as caught:
+        parse_config("name: x", "file", [override])
+    assert str(caught.value).startswith(sentence)
+
+
+def test_an_override_of_a_file_without_sections_is_no_crash():
+    with pytest.raises(UsageError, match="not a section of keys"):
+        parse_config("[1, 2]", "file", ["train.lr=1"])
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path):
+    (tmp_path / "dla_34.yaml").write_text("name: x")
+    with pytest.raises(UsageError, match=r"There is no config file .*dla34.yaml; did you mean 'dla_34'\?"):
+        load_config(tmp_path / "dla34.yaml")
+    with pytest.raises(UsageError, match="its folder has no .yaml file either"):
+        load_config(tmp_path / "empty" / "dla_34.yaml")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config(tmp_path / "latin.yaml")

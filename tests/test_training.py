@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training end to end on drawn shapes: what a run leaves behind, bit-equal resume, schedule, average, and how it fails."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from centermask.config import AugmentConfig, Config, InputConfig, LossConfig, ModelConfig, TrainConfig
+from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.synthetic import write_shapes
+from centermask.model.losses import Losses
+from centermask.model.weights import build_model, load_weights, save_weights, spec_of
+from centermask.training import trainer as trainer_module
+from centermask.training.ema import WeightAverage
+from centermask.training.progress import TrainingDisplay
+from centermask.training.run_folder import DataSource, RunFolder
+from centermask.training.schedule import learning_rate
+from centermask.training.trainer import Trainer
+from centermask_runtime.errors import CenterMaskError, DataError, ModelError, UsageError
+
+NUCLEI = Path(__file__).parent / "data" / "nuclei"
+CONFIG = Config(
+    "tiny",
+    ModelConfig("dla_46c", head_channels=16, shape_size=8, max_detections=10),
+    InputConfig(size=(64, 64)),
+    TrainConfig(
+        epochs=2, batch=2, optimizer="adamw", lr=1e-3, warmup_steps=4, schedule="cosine", ema=0.9, workers=0,
+        augment=AugmentConfig(rotate_90=True, invert=0.2), loss=LossConfig(mask_grid=8),
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> tuple[CocoDataset, CocoDataset]:
+    """Seven training and two validation images of 64 x 64: three steps an epoch, one image left over."""
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, 7, seed=1, val_count=2, size_hw=(64, 64), max_objects=3)
+    return load_coco(*find_split(folder, "train")), load_coco(*find_split(folder, "val"))
+
+
+def new_trainer(parent: Path, shapes, config: Config = CONFIG, display: TrainingDisplay | None = None) -> Trainer:
+    run = RunFolder.create(parent, config.name)
+    run.write(config, (DataSource.of(shapes[0]), DataSource.of(shapes[1])))
+    return Trainer(config, *shapes, run, device="cpu", display=display)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, shapes) -> Trainer:
+    """A run that nothing disturbed."""
+    trainer = new_trainer(tmp_path_factory.mktemp("runs"), shapes)
+    trainer.result = trainer.fit()  # type: ignore[attr-defined]
+    return trainer
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(path))
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = tensors(one), tensors(other)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+class Interrupt(TrainingDisplay):
+    """Ctrl-C at a step, or at the first image of a validation."""
+
+    def __init__(self, step: int | None = None) -> None:
+        super().__init__(quiet=True)
+        self.at_step = step
+
+    def step(self, epoch: int, step: int, losses: Losses, advanced: int) -> None:
+        super().step(epoch, step, losses, advanced)
+        if step == self.at_step:
+            raise KeyboardInterrupt
+
+    def wrap(self, indices: Iterator[int], count: int, title: str) -> Iterator[int]:
+        if self.at_step is None:
+            raise KeyboardInterrupt
+        return super().wrap(indices, count, title)
+
+
+# ---- a whole run ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_everything_behind(finished, shapes):
+    run = finished.run
+    assert {path.name for path in run.path.iterdir()} == {"args.yaml", "checkpoint.pt", "data.json", "results.csv", "weights"}
+    assert {path.name for path in (run.path / "weights").iterdir()} == {"best.safetensors", "last.safetensors"}
+    config, (train, val) = run.read()
+    assert config == CONFIG
+    assert train.load().category_ids == shapes[0].category_ids and Path(val.annotations) == shapes[1].annotation_file
+    rows = list(csv.DictReader(run.results.open()))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    assert float(rows[0]["seconds"]) < float(rows[1]["seconds"])
+    assert float(rows[1]["train/total"]) < float(rows[0]["train/total"])
+
+
+def test_the_chosen_mask_threshold_travels_in_both_weights_files(finished):
+    result = finished.result
+    table = result.mask_threshold_ap
+    assert table[result.spec.mask_threshold] == max(table.values())
+    for path in (finished.run.best, finished.run.last):
+        model, spec, config = load_weights(path)
+        assert spec.mask_threshold == result.spec.mask_threshold and config == CONFIG and not model.training
+        assert spec.class_names == ("ellipse", "rectangle", "star") and spec.category_ids == (1, 2, 3)
+        assert spec.saliency_channels == 3 and spec.input_hw == (64, 64)
+
+
+def test_last_weights_are_the_average_not_the_raw_ones(finished):
+    state = tensors(finished.run.last)
+    average = finished.average.state_dict()
+    assert all(torch.equal(state[name], average[name]) for name in state)
+    assert any(not torch.equal(state[name], raw) for name, raw in finished.model.state_dict().items())
+
+
+def test_a_run_on_microscopy_images(tmp_path):
+    """Real files from disk, crops, one class, class-agnostic saliency, a worker process."""
+    data = load_coco(*find_split(NUCLEI, "train")), load_coco(*find_split(NUCLEI, "val"))
+    model = dataclasses.replace(CONFIG.model, saliency="class_agnostic")
+    train = dataclasses.replace(CONFIG.train, crop=(64, 64), workers=1, cache=True, epochs=1, precision="bf16-mixed")
+    trainer = new_trainer(tmp_path, data, Config("nuclei", model, InputConfig(size=(128, 128)), train))
+    result = trainer.fit()
+    assert 0 <= result.metrics["segm"]["AP"] <= 1 and result.spec.saliency_channels == 1
+
+
+# ---- the same again -------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_weights(finished, shapes, tmp_path):
+    again = new_trainer(tmp_path, shapes)
+    again.fit()
+    assert_same_weights(again.run.last, finished.run.last)
+    assert_same_weights(again.run.best, finished.run.best)
+
+
+def test_another_seed_gives_other_weights(finished, shapes):
+    other = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, seed=1))
+    name = "base.level0.0.weight"
+    model = build_model(CONFIG, 3)
+    torch.manual_seed(other.train.seed)
+    assert not torch.equal(model.state_dict()[name], build_model(other, 3).state_dict()[name])
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 6, None], ids=lambda step: "validation" if step is None else f"step {step}")
+def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path, monkeypatch, step):
+    """Bit for bit, wherever Ctrl-C came: in the first or last epoch, at its end, or before its validation."""
+    monkeypatch.setattr(trainer_module, "CHECK_EVERY", 1)  # the display hears of every step
+    trainer = new_trainer(tmp_path, shapes, display=Interrupt(step))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert trainer.step == (step or 3)
+    resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
+    resumed.resume()
+    assert resumed.step == trainer.step and 0 < resumed.seconds
+    resumed.fit()
+    assert_same_weights(resumed.run.last, finished.run.last)
+    assert_same_weights(resumed.run.best, finished.run.best)
+    rows, truth = (list(csv.DictReader(run.results.open())) for run in (resumed.run, finished.run))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [row["val/segm_AP"] for row in rows] == [row["val/segm_AP"] for row in truth]
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, shapes, tmp_path):
+    run = RunFolder(tmp_path / "copy")
+    import shutil
+
+    shutil.copytree(finished.run.path, run.path)
+    again = Trainer(CONFIG, *shapes, run, device="cpu")
+    again.resume()
+    again.fit()
+    assert_same_weights(run.last, finished.run.last)
+
+
+def test_resume_with_another_config_is_refused(finished, shapes):
+    other = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, lr=1.0))
+    trainer = Trainer(other, *shapes, finished.run, device="cpu")
+    with pytest.raises(CenterMaskError, match="was started with another config; resume it with its own args.yaml"):
+        trainer.resume()
+
+
+def test_resume_without_or_with_a_damaged_checkpoint_is_refused(shapes, tmp_path):
+    trainer = new_trainer(tmp_path, shapes)
+    with pytest.raises(DataError, match=r"has no checkpoint.pt to resume from"):
+        trainer.resume()
+    trainer.run.checkpoint.write_bytes(b"PK\x03\x04 not much")
+    with pytest.raises(DataError, match="is damaged and cannot be resumed from"):
+        trainer.resume()
+    with pytest.raises(DataError, match="is not the folder of a started training"):
+        RunFolder(tmp_path).read()
+
+
+# ---- failures -------------------------------------------------------------------------------------------------------
+
+
+class Poison(TrainingDisplay):
+    """Puts a NaN among the weights after an epoch, as an overflow would."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(quiet=True)
+        self.after = epoch
+        self.trainer: Trainer | None = None
+
+    def epoch(self, row: dict[str, float | int]) -> None:
+        super().epoch(row)
+        if row["epoch"] == self.after:
+            assert self.trainer is not None
+            with torch.no_grad():
+                self.trainer.model.heatmap[2].bias.fill_(math.nan)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(shapes, tmp_path):
+    display = Poison(epoch=1)
+    display.trainer = trainer = new_trainer(tmp_path, shapes, display=display)
+    with pytest.raises(CenterMaskError) as caught:
+        trainer.fit()
+    assert "The loss is not a number any more at step 6 (epoch 2)" in str(caught.value)
+    assert f"the last good weights are {trainer.run.last}" in str(caught.value) and "lower train.lr" in str(caught.value)
+    assert all(tensor.isfinite().all() for tensor in tensors(trainer.run.last).values())
+    resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
+    resumed.resume()
+    assert resumed.step == 3 and all(p.isfinite().all() for p in resumed.model.parameters())
+
+
+def test_a_learning_rate_that_explodes_is_named_in_the_first_epoch(shapes, tmp_path):
+    """Gradients overflow before the loss does; that must end in the same sentence."""
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, lr=1e25, warmup_steps=0, optimizer="adam"))
+    trainer = new_trainer(tmp_path, shapes, config)
+    with pytest.raises(CenterMaskError, match="not a number any more at step 3 .epoch 1., no good weights were saved yet"):
+        trainer.fit()
+
+
+def test_data_sets_that_do_not_fit_are_refused(shapes, tmp_path):
+    nuclei = load_coco(*find_split(NUCLEI, "val"))
+    with pytest.raises(DataError, match="have different categories"):
+        new_trainer(tmp_path, (shapes[0], nuclei))
+    nothing = dataclasses.replace(shapes[0], images=(), _annotations=())
+    with pytest.raises(DataError, match="has no image to train on"):
+        new_trainer(tmp_path, (nothing, shapes[1]))
+    without = dataclasses.replace(shapes[1], _annotations=((), ()))
+    with pytest.raises(DataError, match="has no object, so there is nothing to validate on"):
+        new_trainer(tmp_path, (shapes[0], without))
+
+
+# ---- run folder -----------------------------------------------------------------------------------------------------
+
+
+def test_run_folders_count_up(tmp_path):
+    names = [RunFolder.create(tmp_path / "runs" / "train", "x").path.name for _ in range(3)]
+    assert names == ["x", "x2", "x3"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot be made .*; choose another --output"):
+        RunFolder.create(tmp_path / "file", "x")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    run = RunFolder.create(tmp_path, "x")
+    run.save_checkpoint({"step": 1})
+    with pytest.raises(Exception, match="pickle"):
+        run.save_checkpoint({"step": lambda: None})
+    assert run.load_checkpoint() == {"step": 1}
+    assert {path.name for path in run.path.iterdir()} == {"weights", "checkpoint.pt"}
+
+
+# ---- schedule and average -------------------------------------------------------------------------------------------
+
+
+def test_step_schedule_by_hand():
+    config = TrainConfig(lr=1.0, warmup_steps=4, schedule="step", drops=(0.5, 0.75))
+    rates = [learning_rate(step, 16, config) for step in range(16)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01])
+
+
+def test_cosine_schedule_by_hand():
+    config = TrainConfig(lr=2.0, warmup_steps=0, schedule="cosine")
+    assert learning_rate(0, 100, config) == pytest.approx(2.0)
+    assert learning_rate(50, 100, config) == pytest.approx(2 * (0.01 + 0.99 / 2))
+    assert learning_rate(100, 100, config) == pytest.approx(2 * 0.01)
+
+
+def test_the_papers_schedule_drops_after_90_and_120_epochs():
+    config = TrainConfig()
+    rates = [learning_rate(10_000 * epoch, 10_000 * 130, config) for epoch in (1, 89, 90, 119, 120, 129)]
+    assert rates == pytest.approx([2.5e-4, 2.5e-4, 2.5e-5, 2.5e-5, 2.5e-6, 2.5e-6])
+
+
+def test_weight_average_by_hand():
+    model = build_model(CONFIG, 3)
+    average = WeightAverage(model, decay=0.25)
+    value = average.state_dict()["heatmap.2.bias"].clone()
+    name = "base.level0.1.num_batches_tracked"
+    for step in range(1, 5):
+        with torch.no_grad():
+            model.heatmap[2].bias.fill_(float(step))
+            model.state_dict()[name].fill_(step)
+        average.update(model)
+        decay = min(0.25, (1 + step) / (10 + step))  # 2/11, then 0.25
+        value = decay * value + (1 - decay) * step
+        torch.testing.assert_close(average.state_dict()["heatmap.2.bias"], value)
+        assert average.state_dict()[name] == step  # counters are copied
+    assert not any(p.requires_grad for p in average.model.parameters()) and not average.model.training
+
+
+# ---- weights files --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, build_model(CONFIG, 3).state_dict(), spec_of(CONFIG, ("a", "b", "c"), (1, 2, 9)), CONFIG)
+    return path
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call, unused-ignore]
+        return dict(file.metadata())
+
+
+def test_weights_come_back(weights):
+    model, spec, config = load_weights(weights)
+    assert config == CONFIG and spec.category_ids == (1, 2, 9) and not model.training
+    assert [path.name for path in weights.parent.iterdir()] == ["tiny.safetensors"]  # no temporary file stays
+
+
+def test_a_missing_weights_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"There is no weights file .*none.safetensors"):
+        load_weights(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 5000, -1], ids=lambda keep: f"{keep} bytes")
+def test_a_truncated_weights_file_is_named(weights, tmp_path, keep):
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(ModelError, match="is not a readable safetensors file"):
+        load_weights(cut)
+
+
+def test_a_folder_is_no_weights_file(tmp_path):
+    with pytest.raises(ModelError, match="is not a readable safetensors file"):
+        load_weights(tmp_path)
+
+
+def test_foreign_safetensors_are_named(tmp_path):
+    save_file({"layer.weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(ModelError, match="is a safetensors file, but not one of CenterMask's"):
+        load_weights(tmp_path / "foreign.safetensors")
+
+
+def test_weights_that_do_not_fit_their_config_are_named(weights, tmp_path):
+    state = {**tensors(weights), "heatmap.2.bias": torch.zeros(7)}
+    save_file(state, tmp_path / "odd.safetensors", metadata=metadata_of(weights))
+    with pytest.raises(ModelError, match="do not fit the model it describes.*heatmap.2.bias") as caught:
+        load_weights(tmp_path / "odd.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_cannot_be_written_leave_the_old_file(weights, tmp_path):
+    path = tmp_path / "kept.safetensors"
+    path.write_bytes(weights.read_bytes())
+    spec = spec_of(CONFIG, ("a", "b", "c"), (1, 2, 9))
+    with pytest.raises(CenterMaskError, match="cannot be written"):
+        save_weights(tmp_path / "missing" / "x.safetensors", build_model(CONFIG, 3).state_dict(), spec, CONFIG)
+    with pytest.raises(RuntimeError, match="share"):  # what safetensors refuses
+        one = torch.zeros(4)
+        save_weights(path, {"a": one, "b": one}, spec, CONFIG)
+    assert path.read_bytes() == weights.read_bytes() and [p.name for p in tmp_path.iterdir()] == ["kept.safetensors"]

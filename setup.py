@@ -9,5 +9,9 @@ setup(
         "centermask_export": "export/centermask_export",
         "centermask_runtime": "runtime/centermask_runtime",
     },
-    package_data={"": ["py.typed"], "centermask": ["released/*.safetensors"], "centermask_export": ["parity_images/*.png"]},
+    package_data={
+        "": ["py.typed"],
+        "centermask": ["released/*.safetensors"],
+        "centermask_export": ["parity_images/*.png"],
+    },
 )

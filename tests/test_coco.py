@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading COCO JSON: the same masks as pycocotools, and one clear sentence for each way in which a data set can be broken."""
+"""Reading COCO JSON: the same masks as pycocotools, and one clear sentence for each way to break a data set."""
 
 from __future__ import annotations
 

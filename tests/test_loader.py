@@ -20,6 +20,8 @@ from centermask.data.synthetic import write_shapes
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.reference import preprocess
 
+ROOT = Path(__file__).resolve().parent.parent
+PATHS = [str(ROOT / part) for part in ("", "runtime", "export")]
 CONFIG = Config(
     "shapes",
     model=ModelConfig(saliency="class_specific"),
@@ -89,6 +91,20 @@ def test_workers_change_nothing_and_see_each_epoch(folder):
     assert not torch.equal(first[0].images, second[0].images)
 
 
+def test_workers_start_after_opencv_has_used_its_threads(folder):
+    """A forked worker inherits a thread pool without its threads; waiting for them would take forever."""
+    code = f"""
+import sys, time; sys.path[:0] = {PATHS}
+import cv2, numpy as np
+cv2.setNumThreads(2)
+cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (9, 9), 3)
+time.sleep(0.5)  # the pool's threads go to sleep
+import tests.test_loader as t, pathlib
+list(t.training_loader(t.samples(pathlib.Path({str(folder)!r}), workers=1)))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+
+
 def test_another_seed_gives_other_samples(folder):
     one, other = samples(folder, seed=0)[0], samples(folder, seed=1)[0]
     assert not np.array_equal(one[0], other[0])
@@ -103,6 +119,14 @@ def test_the_cache_changes_nothing(folder):
 def test_an_epoch_takes_each_image_at_most_once(folder):
     order = list(training_loader(samples(folder)).sampler)
     assert sorted(order) == list(range(10)) != order
+
+
+def test_a_resumed_epoch_goes_on_where_it_stopped(folder):
+    whole, rest = samples(folder), samples(folder)
+    rest.set_epoch(0, skip=4)
+    resumed = list(training_loader(rest))
+    assert len(resumed) == 1
+    assert_equal(resumed[0], epoch(training_loader(whole), 0)[1])
 
 
 def test_fewer_images_than_a_batch_still_make_one(folder):
@@ -121,7 +145,5 @@ def test_without_augmentation_the_image_is_the_networks_input(folder):
 def test_only_the_loader_needs_torch():
     modules = ", ".join(f"centermask.data.{name}" for name in ("coco", "augment", "targets", "synthetic"))
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
-    root = Path(__file__).resolve().parent.parent
-    paths = [str(root / part) for part in ("", "runtime", "export")]
-    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {paths}; {code}"], check=False)
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {PATHS}; {code}"], check=False)
     assert done.returncode == 0

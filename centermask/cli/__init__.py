@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `centermask` command. Parsing only: each command imports its code when it runs, so `--help` is quick and torch-free."""
+"""The `centermask` command. Parsing only: each command imports its code when it runs, so `--help` is quick."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from centermask.cli.options import model_option, open_network, threads_option
 @click.option("--source", type=click.Path(path_type=Path), required=True, help="A video.")
 @click.option("--conf", type=float, help="Score threshold (default: the model's).")
 @click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Frames that do not count.")
-@click.option("--frames", type=click.IntRange(min=1), default=100, show_default=True, help="Frames that count, at most.")
+@click.option(
+    "--frames", type=click.IntRange(min=1), default=100, show_default=True, help="Frames that count, at most."
+)
 @threads_option
-def benchmark(
-    model: str, source: Path, conf: float | None, warmup: int, frames: int, threads: int | None
-) -> None:
+def benchmark(model: str, source: Path, conf: float | None, warmup: int, frames: int, threads: int | None) -> None:
     """FPS and stage times of a model on a video: a table, and one JSON line."""
     import json
 

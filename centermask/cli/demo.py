@@ -22,7 +22,7 @@ def demo(samples: Path, output: Path) -> None:
     from centermask.cli.contact_sheet import contact_sheet
     from centermask.cli.display import parity_table, speed_table
     from centermask.cli.options import find_model, require
-    from centermask.cli.predict_run import predict_images, predict_video, write_picture
+    from centermask.cli.predict_run import RESULTS, predict_images, predict_video, write_picture
     from centermask_runtime.errors import DataError
     from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
     from centermask_runtime.pipeline import Pipeline
@@ -31,7 +31,9 @@ def demo(samples: Path, output: Path) -> None:
 
     clip, images = samples / CLIP, samples / "images"
     if not clip.is_file() or not images.is_dir():
-        raise DataError(f"The samples are not in {samples}; run the demo in a checkout, or name them by --samples FOLDER.")
+        raise DataError(
+            f"The samples are not in {samples}; run the demo in a checkout, or name them by --samples FOLDER."
+        )
     require("onnx", "export", "exporting")
     require("torch", "export", "exporting")
     from centermask_export.export import export_checked
@@ -56,7 +58,8 @@ def demo(samples: Path, output: Path) -> None:
         console.rule("4. Speed")
         speed = measure(pipeline, (frame.image for frame in video_frames(clip)), limit=100)
         console.print(speed_table(speed))
-    console.print(f"\nPictures: {sheet}\nVideo:    {scanned.output / CLIP}\nResults:  {scanned.output / 'predictions.json'} (COCO)")
+    results = scanned.output / RESULTS
+    console.print(f"\nPictures: {sheet}\nVideo:    {scanned.output / CLIP}\nResults:  {results} (COCO)")
 
 
 def _stills(video: Path, count: int) -> list[Any]:

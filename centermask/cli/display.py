@@ -56,7 +56,11 @@ def parity_table(report: ParityReport, artefact: Path) -> Table:
     table = Table("output", "largest difference", "mean", "allowed", "", title=title, title_justify="left")
     for output in report.outputs:
         table.add_row(
-            output.name, f"{output.largest:.2e}", f"{output.mean:.2e}", f"{output.tolerance:g}", "ok" if output.ok else "FAILED"
+            output.name,
+            f"{output.largest:.2e}",
+            f"{output.mean:.2e}",
+            f"{output.tolerance:g}",
+            "ok" if output.ok else "FAILED",
         )
     return table
 
@@ -71,7 +75,9 @@ def speed_table(report: SpeedReport) -> Table:
         f"{report.network}; {report.machine['cpu']}. {report.fps:.1f} FPS is {report.fps / REPORTED_FPS:.2f} x the "
         f"{REPORTED_FPS} FPS that the paper reports for DLA-34 at 512x512 on a GPU we could not establish."
     )
-    table = Table("stage", "median ms", "p95 ms", title=title, caption=caption, title_justify="left", caption_justify="left")
+    table = Table(
+        "stage", "median ms", "p95 ms", title=title, caption=caption, title_justify="left", caption_justify="left"
+    )
     for stage in report.stages:
         table.add_row(stage.stage, f"{stage.median_ms:.2f}", f"{stage.p95_ms:.2f}")
     table.add_row("FPS", f"{report.fps:.1f}", "")

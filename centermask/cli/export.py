@@ -14,7 +14,11 @@ from centermask_runtime.errors import ModelError
 @click.command()
 @model_option
 @click.option("--format", "format_", type=click.Choice(["onnx"]), default="onnx", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Default: beside the weights; the current folder for a released model.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Default: beside the weights; the current folder for a released model.",
+)
 @click.option("--opset", type=int, default=18, show_default=True, help="ONNX operator set.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Images a run, fixed in the graph.")
 @click.option("--source", type=click.Path(path_type=Path), help="Images for the parity check (default: two that ship).")

@@ -26,7 +26,9 @@ def model_option(command: Command) -> Command:
 
 
 def threads_option(command: Command) -> Command:
-    return click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the network (default: all).")(command)
+    return click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the network (default: all).")(
+        command
+    )
 
 
 def data_options(command: Command) -> Command:
@@ -65,7 +67,7 @@ def find_model(model: str) -> Path:
     if model in released:
         return released[model]
     raise ModelError(
-        f"--model '{model}' is neither a .safetensors or .onnx file nor a released model; {did_you_mean(model, released)}"
+        f"--model '{model}' is no .safetensors or .onnx file and no released model; {did_you_mean(model, released)}"
     )
 
 

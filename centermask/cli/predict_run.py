@@ -49,9 +49,8 @@ class PredictSummary:
     def require_complete(self) -> None:
         """Raises DataError when inputs were skipped, after everything else has been done."""
         if self.skipped:
-            raise DataError(
-                f"{len(self.skipped)} of {self.frames + len(self.skipped)} inputs could not be read; the rest is in {self.output}."
-            )
+            every = self.frames + len(self.skipped)
+            raise DataError(f"{len(self.skipped)} of {every} inputs could not be read; the rest is in {self.output}.")
 
     def to_dict(self) -> dict[str, Any]:
         return {

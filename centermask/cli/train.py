@@ -72,7 +72,13 @@ def train(
 
 
 def _as_overrides(shortcuts: dict[str, int | float | None]) -> list[str]:
-    keys = {"epochs": "train.epochs", "batch": "train.batch", "lr": "train.lr", "workers": "train.workers", "seed": "train.seed"}
+    keys = {
+        "epochs": "train.epochs",
+        "batch": "train.batch",
+        "lr": "train.lr",
+        "workers": "train.workers",
+        "seed": "train.seed",
+    }
     given = {name: value for name, value in shortcuts.items() if value is not None}
     size = given.pop("imgsz", None)
     square = [] if size is None else [f"input.size=[{size}, {size}]"]

@@ -36,9 +36,7 @@ def val(
 
     dataset = open_dataset(data, split, annotations, images)
     with open_network(model, threads) as network, loop_bar() as progress:
-        evaluation = evaluate(
-            network, dataset, score_threshold=conf, mask_threshold=mask_threshold, progress=progress
-        )
+        evaluation = evaluate(network, dataset, score_threshold=conf, mask_threshold=mask_threshold, progress=progress)
         spec, description = network.spec, network.description
     if save_json is not None:
         write_whole(save_json, json.dumps(evaluation.results).encode())

@@ -165,7 +165,9 @@ def training_loader(samples: TrainingSet) -> DataLoader[Sample]:
 
 
 def _start_worker(_: int) -> None:
-    cv2.setNumThreads(1)  # the workers share the cores already
+    # The workers share the cores already. Not 1: that waits for the threads of the parent's pool to end, which do not
+    # exist in a forked process, and hangs whenever the parent has used OpenCV before.
+    cv2.setNumThreads(0)
 
 
 def _stack(arrays: list[NDArray[Any]]) -> Tensor:

@@ -72,8 +72,9 @@ def choose_mask_threshold(
 def check_classes(spec: ModelSpec, dataset: CocoDataset) -> None:
     if spec.category_ids != dataset.category_ids:
         raise DataError(
-            f"{dataset.annotation_file} has the category ids {_some(dataset.category_ids)}, but the model '{spec.name}' was "
-            f"trained for {_some(spec.category_ids)} ({_some(spec.class_names)}); use the data set it was trained for."
+            f"{dataset.annotation_file} has the category ids {_some(dataset.category_ids)}, but the model "
+            f"'{spec.name}' was trained for {_some(spec.category_ids)} ({_some(spec.class_names)}); "
+            "use the data set it was trained for."
         )
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exceptions a user can meet. Each message is one sentence: what was asked, what was found, what to do.
 
-    CenterMaskError          exit code 1   something failed while running
-    ├── UsageError           exit code 2   a flag, config key or value that makes no sense
-    ├── DataError            exit code 3   an image, video, annotation file or folder
-    ├── ModelError           exit code 4   weights, an ONNX file or an engine
-    └── ExportError          exit code 5   an export that failed or did not match its source
+CenterMaskError          exit code 1   something failed while running
+├── UsageError           exit code 2   a flag, config key or value that makes no sense
+├── DataError            exit code 3   an image, video, annotation file or folder
+├── ModelError           exit code 4   weights, an ONNX file or an engine
+└── ExportError          exit code 5   an export that failed or did not match its source
 """
 
 from __future__ import annotations

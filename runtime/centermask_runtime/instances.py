@@ -17,7 +17,7 @@ from centermask_runtime.reference import rle
 class BoxMasks:
     """N binary masks as crops of one frame.
 
-    rects   int32 [N, 4]: x0, y0, x1, y1 in whole source pixels, inside the frame; an empty mask has x0 == x1 or y0 == y1.
+    rects   int32 [N, 4]: x0, y0, x1, y1 in whole source pixels, in the frame; an empty mask has x0 == x1 or y0 == y1.
     packed  N arrays uint8 [h, ceil(w / 8)]: rows of bits, little bit order (bit i of byte b is pixel 8 b + i).
     """
 
@@ -108,8 +108,13 @@ class Instances:
         """The instances of a boolean mask or of indices, in that order."""
         keep = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
         return Instances(
-            self.frame_hw, self.boxes[keep], self.scores[keep], self.labels[keep], self.masks.select(keep),
-            self.class_names, self.category_ids,
+            self.frame_hw,
+            self.boxes[keep],
+            self.scores[keep],
+            self.labels[keep],
+            self.masks.select(keep),
+            self.class_names,
+            self.category_ids,
         )
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
@@ -133,6 +138,9 @@ class Instances:
 
         names = np.array([self.class_names[label] for label in self.labels], dtype=str)
         return supervision.Detections(
-            xyxy=self.boxes, mask=self.masks.canvases(), confidence=self.scores,
-            class_id=self.labels.astype(int), data={"class_name": names},
+            xyxy=self.boxes,
+            mask=self.masks.canvases(),
+            confidence=self.scores,
+            class_id=self.labels.astype(int),
+            data={"class_name": names},
         )

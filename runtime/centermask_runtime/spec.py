@@ -80,7 +80,9 @@ class ModelSpec:
             )
         known = {f.name for f in dataclasses.fields(cls)}
         for key in values.keys() - known:
-            raise ModelError(f"Unknown entry '{key}' in the model specification of {source}: {did_you_mean(key, known)}")
+            raise ModelError(
+                f"Unknown entry '{key}' in the model specification of {source}: {did_you_mean(key, known)}"
+            )
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
             return cls(**arguments)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast a pipeline is, stage by stage: what is timed, and how it is summed up.
 
-Timed: letterbox, network, and everything up to bit-packed masks at source resolution, one frame at a time (batch 1), wall clock.
-Not timed: decoding the video, drawing, encoding. The first frames warm up and do not count.
+Timed: letterbox, network, and everything up to bit-packed masks at source resolution, one frame at a time (batch 1), by
+the wall clock. Not timed: decoding the video, drawing, encoding. The first frames warm up and do not count.
 """
 
 from __future__ import annotations
@@ -77,11 +77,15 @@ def measure(
         if limit is not None and len(times) == limit:
             break
     if not times:
-        raise DataError(f"The source has no frame left to time after {warmup} of warm-up; give a longer one or lower --warmup.")
+        raise DataError(
+            f"The source has no frame left to time after {warmup} of warm-up; give a longer one or lower --warmup."
+        )
     summaries = []
     for stage in STAGES:
         values = np.array([getattr(time, f"{stage}_ms") for time in times])
-        summaries.append(StageSummary(stage, round(float(np.median(values)), 3), round(float(np.percentile(values, 95)), 3)))
+        summaries.append(
+            StageSummary(stage, round(float(np.median(values)), 3), round(float(np.percentile(values, 95)), 3))
+        )
     spec = pipeline.spec
     return SpeedReport(
         spec.name, pipeline.network.description, spec.precision, spec.input_hw, frame_hw, len(times),

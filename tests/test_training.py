@@ -134,10 +134,10 @@ def test_last_weights_are_the_average_not_the_raw_ones(finished):
 
 
 def test_a_run_on_microscopy_images(tmp_path):
-    """Real files from disk, crops, one class, class-agnostic saliency, a worker process."""
+    """Real files from disk, crops, one class, class-agnostic saliency, half precision."""
     data = load_coco(*find_split(NUCLEI, "train")), load_coco(*find_split(NUCLEI, "val"))
     model = dataclasses.replace(CONFIG.model, saliency="class_agnostic")
-    train = dataclasses.replace(CONFIG.train, crop=(64, 64), workers=1, cache=True, epochs=1, precision="bf16-mixed")
+    train = dataclasses.replace(CONFIG.train, crop=(64, 64), workers=0, cache=True, epochs=1, precision="bf16-mixed")
     trainer = new_trainer(tmp_path, data, Config("nuclei", model, InputConfig(size=(128, 128)), train))
     result = trainer.fit()
     assert 0 <= result.metrics["segm"]["AP"] <= 1 and result.spec.saliency_channels == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames a second of a model on a clip: `python benchmarks/fps.py --model M --source CLIP`, or `centermask benchmark`."""
+"""FPS of a model on a clip: `python benchmarks/fps.py --model M --source CLIP`, or `centermask benchmark`."""
 
 from centermask.cli.benchmark import benchmark
 

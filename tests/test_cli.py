@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command as people use it: a process, its files, its exit code and the one sentence it says when something is wrong."""
+"""The command as people use it: a process, its files, its exit code, and one sentence when something is wrong."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def error_of(*arguments: object, code: int, cwd: Path = ROOT) -> str:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
-    """An untrained model with boxes of about five cells: what it finds is noise, but it is drawn and written all the same."""
+    """An untrained model with boxes of about five cells: what it finds is noise, but is drawn and written all the same."""
     config = parse_config(TINY, "test")
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     torch.manual_seed(0)
@@ -138,9 +138,7 @@ def test_a_bad_file_in_a_folder_does_not_stop_the_rest(onnx_model, tmp_path):
     folder = tmp_path / "in"
     shutil.copytree(NUCLEI / "val", folder)
     (folder / "aaa.png").write_bytes((folder / "f6863b83d75e5927.png").read_bytes()[:300])
-    sentence = error_of(
-        "predict", "--model", onnx_model, "--source", folder, "--output", tmp_path / "out", code=3
-    )
+    sentence = error_of("predict", "--model", onnx_model, "--source", folder, "--output", tmp_path / "out", code=3)
     assert "1 of 8 inputs could not be read" in sentence
     assert len(COCO(str(tmp_path / "out" / "predictions.json")).dataset["images"]) == 7
 

@@ -302,6 +302,13 @@ def test_extreme_logits_give_finite_losses_and_gradients(batch, logit):
     assert all(part.grad is not None and part.grad.isfinite().all() for part in parts)
 
 
+def test_outputs_that_are_not_numbers_give_a_loss_that_is_none(batch):
+    """No exception, which on a GPU would end the process: the trainer looks at the loss and says what to do."""
+    outputs = TrainingOutputs(*(torch.full_like(part, math.nan) for part in some_outputs(batch)))
+    losses = centermask_losses(outputs, batch, LossConfig(mask_grid=M))
+    assert losses.total.isnan() and losses.mask.isnan()
+
+
 def test_a_batch_without_objects_has_a_loss(batch):
     fields = ("image_index", "labels", "cells", "offsets", "sizes", "boxes", "masks")
     empty = dataclasses.replace(

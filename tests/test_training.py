@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,9 +162,9 @@ def test_another_seed_gives_other_weights(finished, shapes):
     assert not torch.equal(model.state_dict()[name], build_model(other, 3).state_dict()[name])
 
 
-@pytest.mark.parametrize("step", [1, 2, 5, 6, None], ids=lambda step: "validation" if step is None else f"step {step}")
+@pytest.mark.parametrize("step", [2, 6, None], ids=lambda step: "validation" if step is None else f"step {step}")
 def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path, monkeypatch, step):
-    """Bit for bit, wherever Ctrl-C came: in the first or last epoch, at its end, or before its validation."""
+    """Bit for bit, wherever Ctrl-C came: inside an epoch, after the last step, or in a validation."""
     monkeypatch.setattr(trainer_module, "CHECK_EVERY", 1)  # the display hears of every step
     trainer = new_trainer(tmp_path, shapes, display=Interrupt(step))
     with pytest.raises(KeyboardInterrupt):
@@ -182,8 +183,6 @@ def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path,
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, shapes, tmp_path):
     run = RunFolder(tmp_path / "copy")
-    import shutil
-
     shutil.copytree(finished.run.path, run.path)
     again = Trainer(CONFIG, *shapes, run, device="cpu")
     again.resume()

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from centermask_runtime.errors import DataError
+from centermask_runtime.video.sources import read_image
 
 Rect = tuple[int, int, int, int]  # x0, y0, x1, y1 in whole pixels, x1 and y1 excluded
 Segmentation = tuple[NDArray[np.float64], ...] | dict[str, Any]  # polygons as flat x, y lists, or run lengths
@@ -68,19 +68,13 @@ class CocoDataset:
     def image(self, index: int) -> NDArray[np.uint8]:
         """Pixels as stored, uint8 [H, W, 3] BGR; no EXIF turn, which annotations do not know of. Raises DataError."""
         record = self.images[index]
-        try:
-            data = np.fromfile(record.path, np.uint8)
-        except OSError as error:
-            raise DataError(f"Image {record.path} cannot be read: {error.strerror or error}.") from error
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
-        if pixels is None:
-            raise DataError(f"Image {record.path} is damaged, cut short or of a format that OpenCV does not read.")
+        pixels = read_image(record.path, exif=False)
         if pixels.shape[:2] != (record.height, record.width):
             raise DataError(
                 f"Image {record.path} is {pixels.shape[1]} x {pixels.shape[0]} pixels, but {self.annotation_file} says "
                 f"{record.width} x {record.height} for image id {record.id}; its masks would not fit."
             )
-        return np.asarray(pixels, np.uint8)
+        return pixels
 
     def objects(self, index: int) -> list[ObjectMask]:
         """The objects of an image in file order; one whose mask has no pixel is left out. Raises DataError."""

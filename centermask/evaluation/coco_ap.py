@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COCO box and mask AP by pycocotools. One deviation from its summary: maxDets is the model's K, as the paper's top-100."""
+"""COCO box and mask AP by pycocotools. One deviation from its summary: maxDets is the model's K (paper: top-100)."""
 
 from __future__ import annotations
 

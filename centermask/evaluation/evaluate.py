@@ -15,7 +15,7 @@ from centermask_runtime.pipeline import Pipeline, postprocess
 from centermask_runtime.spec import ModelSpec
 
 SCORE_THRESHOLD = 0.05  # what AP counts; the paper's and CenterNet's
-MASK_THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+MASK_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 THRESHOLD_IMAGES = 200  # enough to choose a threshold on, few enough for a large validation set
 
 Progress = Callable[[Iterator[int], int, str], Iterator[int]]  # wraps a loop: indices, their number, a title

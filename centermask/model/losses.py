@@ -62,7 +62,9 @@ def mask_loss(shapes: Tensor, saliency: Tensor, batch: Batch, grid: int) -> Tens
     channel = batch.labels if saliency.shape[1] > 1 else torch.zeros_like(batch.labels)
     saliency_at = sample_saliency(saliency.sigmoid(), batch.image_index, channel, batch.boxes, grid)
     probability = (shape_at * saliency_at).clamp(EPSILON, 1 - EPSILON)
-    return F.binary_cross_entropy(probability, batch.masks, reduction="none").mean((1, 2)).sum()
+    # not F.binary_cross_entropy: it ends the process (on CUDA) or raises (on CPU) at a NaN, which the trainer reports better
+    bce = -(batch.masks * probability.log() + (1 - batch.masks) * torch.log1p(-probability))
+    return bce.mean((1, 2)).sum()
 
 
 def saliency_loss(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:

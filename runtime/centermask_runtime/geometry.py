@@ -2,8 +2,8 @@
 """Letterbox: how a frame is fitted into the network input, and the way back. The only place that knows it.
 
 Conventions: a point (x, y) is continuous, pixel (i, j) covers [j, j+1) x [i, i+1) and its centre is at +0.5. Boxes are
-xyxy in that frame, so a box of whole pixels has integer edges. The frame keeps its aspect ratio and is centred; the rest
-is padding.
+xyxy in that frame, so a box of whole pixels has integer edges. The frame keeps its aspect ratio and is centred; the
+rest is padding.
 """
 
 from __future__ import annotations

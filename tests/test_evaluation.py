@@ -86,7 +86,7 @@ def test_more_detections_an_image_than_coco_counts(content):
     """Microscopy has hundreds of objects an image: K = 100 would cut them off."""
     results, truth = truth_as_results(content), load_ground_truth(VAL)
     assert max(np.bincount([one["image_id"] for one in results])) > 100
-    assert coco_ap(truth, results, 100)["segm"]["AP"] < coco_ap(truth, results, 400)["segm"]["AP"] - 0.05
+    assert coco_ap(truth, results, 100)["segm"]["AP"] < coco_ap(truth, results, 400)["segm"]["AP"] - 0.02
 
 
 def test_missing_area_iscrowd_and_bbox_are_filled_in(content, tmp_path):
@@ -141,7 +141,7 @@ def test_only_some_images_count(content):
 
 
 class KnowingNetwork:
-    """Answers with the ground truth, image after image; probabilities of masks are `steepness` at most."""
+    """Answers with the ground truth, image after image; probabilities of masks are `level` at most."""
 
     description = "the truth"
 
@@ -204,15 +204,15 @@ def test_scores_below_the_threshold_do_not_count(shapes):
     assert len(low.results) < len(everything.results) and min(one["score"] for one in low.results) >= 0.7
 
 
-@pytest.mark.parametrize(("level", "best"), [(0.62, 0.3), (0.99, 0.5)])
-def test_the_best_mask_threshold_is_chosen(shapes, level, best):
-    """Shapes are `level` inside and 0 outside, soft between: an edge is right where half of the level is cut.
+@pytest.mark.parametrize(("level", "low", "high"), [(0.62, 0.3, 0.4), (0.99, 0.45, 0.6)])
+def test_the_best_mask_threshold_is_chosen(shapes, level, low, high):
+    """Shapes are `level` inside and 0 outside, soft between: an edge is right at about half of the level.
 
     The choice is the highest AP of the table; thresholds above the level leave nothing.
     """
     chosen, table = choose_mask_threshold(KnowingNetwork(shapes, level), shapes)
     assert tuple(table) == MASK_THRESHOLDS and table[chosen] == max(table.values())
-    assert chosen == pytest.approx(best, abs=0.051)
+    assert low <= chosen <= high
     assert all(ap == 0 for threshold, ap in table.items() if threshold > level)
     again = evaluate(KnowingNetwork(shapes, level), shapes, mask_threshold=chosen)
     assert again.metrics["segm"]["AP"] == pytest.approx(table[chosen])

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export: a plain ONNX file with its specification inside, equal to PyTorch on real images, and caught when it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from centermask.config import Config, InputConfig, ModelConfig
+from centermask.data.coco import find_split, load_coco
+from centermask.evaluation.evaluate import evaluate
+from centermask.model.network import CenterMask
+from centermask.model.torch_network import TorchNetwork
+from centermask.model.weights import build_model, save_weights, spec_of
+from centermask_export.export import PARITY_IMAGES, export_checked
+from centermask_export.parity import OutputParity, ParityReport, compare_networks, match_detections
+from centermask_export.to_onnx import INPUT_NAME, export_onnx
+from centermask_runtime.errors import ExportError, UsageError
+from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
+from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
+from centermask_runtime.spec import METADATA_KEY, ModelSpec
+
+NUCLEI = Path(__file__).parent / "data" / "nuclei"
+CONFIG = Config(
+    "tiny",
+    ModelConfig("dla_46c", head_channels=16, shape_size=8, saliency="class_agnostic", max_detections=50),
+    InputConfig(size=(96, 128), mean_bgr=(0.3, 0.3, 0.3), std_bgr=(0.25, 0.25, 0.25)),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def frames(count: int = 5) -> list[NDArray[np.uint8]]:
+    dataset = load_coco(*find_split(NUCLEI, "val"))
+    return [dataset.image(index) for index in range(count)]
+
+
+@pytest.fixture(scope="module")
+def model() -> CenterMask:
+    """Random weights, batch norms calibrated on images, sizes and logits that vary: real activations, real detections."""
+    torch.manual_seed(0)
+    model = build_model(CONFIG, 1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    images = torch.from_numpy(np.stack([cv2.resize(frame, (128, 96)) for frame in frames()]))
+    model.train()
+    with torch.no_grad():
+        features = model.features(images)
+        for head, spread, middle in ((model.heatmap, 2.0, -2.0), (model.size, 2.0, 5.0), (model.shape, 3.0, 2.0)):
+            out = head(features)
+            head[2].weight.mul_(spread / out.std())
+            head[2].bias.copy_((head[2].bias - out.mean()) * spread / out.std() + middle)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def spec() -> ModelSpec:
+    return dataclasses.replace(spec_of(CONFIG, ("nucleus",), (1,)), mask_threshold=0.45)
+
+
+@pytest.fixture(scope="module")
+def exported(model, spec, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "sub" / "tiny.onnx"
+    export_onnx(model, spec, path, source="tiny.safetensors")
+    return path
+
+
+# ---- the file -------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_plain_onnx_of_opset_18(exported):
+    graph = onnx.load(exported)
+    onnx.checker.check_model(graph, full_check=True)
+    assert {entry.domain: entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")} == {"": 18}
+    assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"}  # no plugin, no custom operator
+    assert len(graph.functions) == 0
+    assert [path.name for path in exported.parent.iterdir()] == ["tiny.onnx"]  # no external data, no temporary file
+
+
+def shape_of(value: onnx.ValueInfoProto) -> tuple[str, int, list[int]]:
+    tensor = value.type.tensor_type
+    return value.name, tensor.elem_type, [dim.dim_value for dim in tensor.shape.dim]
+
+
+def test_input_is_uint8_and_outputs_are_the_contract(exported):
+    graph = onnx.load(exported).graph
+    assert [shape_of(value) for value in graph.input] == [(INPUT_NAME, onnx.TensorProto.UINT8, [1, 96, 128, 3])]
+    numbers, whole = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
+    assert [shape_of(value) for value in graph.output] == [
+        ("scores", numbers, [1, 50]),
+        ("labels", whole, [1, 50]),
+        ("boxes", numbers, [1, 50, 4]),
+        ("shapes", numbers, [1, 50, 8, 8]),
+        ("saliency", numbers, [1, 1, 24, 32]),
+    ]
+    assert tuple(value.name for value in graph.output) == PEAKS_OUTPUTS
+
+
+def test_cast_comes_before_transpose_and_no_dense_shape_map_is_made(exported):
+    """TensorRT refuses to permute uint8; sparse heads never make S x S channels of the whole map."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(exported)).graph
+    takes_input = [node.op_type for node in graph.node if INPUT_NAME in node.input]
+    assert takes_input == ["Cast"]
+    dense = [value.name for value in graph.value_info if shape_of(value)[2] == [1, 64, 24, 32]]
+    producers = {output: node.op_type for node in graph.node for output in node.output}
+    widths = {
+        tensor.name: list(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 4 and tensor.dims[:2] == [64, 16]
+    }
+    convs = [node for node in graph.node if node.op_type == "Conv" and node.input[1] in widths and widths[node.input[1]][2] == 1]
+    assert not convs, (convs, dense, producers)
+
+
+def test_the_specification_travels_inside(exported, spec):
+    properties = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    found = ModelSpec.from_json(properties[METADATA_KEY], "file")
+    assert dataclasses.replace(found, provenance={}) == dataclasses.replace(spec, provenance={}, precision="fp32")
+    assert found.provenance["source"] == "tiny.safetensors" and "torch" in found.provenance["exported_with"]
+    with OnnxRuntimeNetwork(exported, threads=1) as network:
+        assert network.spec == found
+
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_onnx_runtime_equals_pytorch_on_real_images(model, spec, exported, tmp_path, batch):
+    """Five images: with batch 2 the last one is padded by itself."""
+    path = exported
+    if batch != 1:
+        path = tmp_path / "two.onnx"
+        export_onnx(model, spec, path, batch=batch)
+    with OnnxRuntimeNetwork(path, threads=2) as network:
+        report = compare_networks(TorchNetwork(model, spec), network, frames(), batch)
+    report.require(path)
+    assert report.ok and report.images == (5 if batch == 1 else 6) and report.matched > 100
+    assert all(output.largest > 0 for output in report.outputs), "compared with itself?"
+
+
+def test_ap_of_the_file_is_ap_of_the_weights(model, spec, exported):
+    """With boxes that hit something: the ground truth decides where, so AP is not trivially 0."""
+    dataset = load_coco(*find_split(NUCLEI, "val"))
+    torch_ap = evaluate(TorchNetwork(model, spec), dataset)
+    with OnnxRuntimeNetwork(exported, threads=2) as network:
+        onnx_ap = evaluate(network, dataset)
+    assert len(torch_ap.results) == len(onnx_ap.results) > 50
+    for kind in ("bbox", "segm"):
+        for name, value in torch_ap.metrics[kind].items():
+            assert onnx_ap.metrics[kind][name] == pytest.approx(value, abs=1e-3, nan_ok=True)
+
+
+def test_a_tampered_graph_is_caught(model, spec, exported, tmp_path):
+    """One initializer of one head changed: the file loads and runs, and is still found out."""
+    graph = onnx.load(exported)
+    bias = next(tensor for tensor in graph.graph.initializer if tensor.name.endswith("shape.2.bias"))
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.05), bias.name))
+    path = tmp_path / "tampered.onnx"
+    onnx.save(graph, path)
+    with OnnxRuntimeNetwork(path, threads=2) as network:
+        report = compare_networks(TorchNetwork(model, spec), network, frames(2))
+    assert not report.ok and [output.name for output in report.outputs if not output.ok] == ["shapes"]
+    with pytest.raises(ExportError, match=r"tampered.onnx does not give what its source gives .*shapes by 0.05") as caught:
+        report.require(path)
+    assert caught.value.exit_code == 5
+
+
+def test_export_checked_writes_and_reports(model, spec, tmp_path):
+    """The whole way of `centermask export`, on the two images that ship with it."""
+    weights = tmp_path / "tiny.safetensors"
+    save_weights(weights, model.state_dict(), spec, CONFIG)
+    report = export_checked(weights, tmp_path / "tiny.onnx")
+    report.require(tmp_path / "tiny.onnx")
+    assert report.images == len(list(PARITY_IMAGES.glob("*.png"))) == 2
+    with OnnxRuntimeNetwork(tmp_path / "tiny.onnx", threads=1) as network:
+        assert network.spec.provenance["source"].startswith("tiny.safetensors sha256 ")
+
+
+# ---- matching detections --------------------------------------------------------------------------------------------
+
+
+def outputs_of(scores: list[float], boxes: list[float], labels: list[int]) -> PeakOutputs:
+    corner = np.array(boxes, np.float32)[:, None] + np.array([0, 0, 10, 10], np.float32)
+    k = len(scores)
+    return PeakOutputs(
+        np.array([scores], np.float32), np.array([labels], np.int32), corner[None],
+        np.zeros((1, k, 2, 2), np.float32), np.zeros((1, 1, 4, 4), np.float32),
+    )  # fmt: skip
+
+
+def test_equal_scores_in_another_order_match():
+    one = outputs_of([0.9, 0.5, 0.5], [0, 20, 40], [0, 0, 1])
+    other = outputs_of([0.9, 0.5, 0.5], [0, 40, 20], [0, 1, 0])
+    pairs, alone = match_detections(one, other, 0)
+    assert pairs.tolist() == [[0, 0], [1, 2], [2, 1]] and alone == 0
+
+
+def test_only_a_tie_at_the_cut_may_stay_alone():
+    one = outputs_of([0.9, 0.5, 0.3001], [0, 20, 40], [0, 0, 0])
+    tie = outputs_of([0.9, 0.5, 0.3], [0, 20, 70], [0, 0, 0])
+    assert match_detections(one, tie, 0)[1] == 0
+    lost = outputs_of([0.9, 0.3, 0.3], [0, 70, 40], [0, 0, 0])
+    assert match_detections(one, lost, 0)[1] == 1  # the one of score 0.5
+
+
+def test_the_same_box_of_another_class_is_another_detection():
+    one, other = outputs_of([0.9, 0.1], [0, 50], [0, 0]), outputs_of([0.9, 0.1], [0, 50], [1, 0])
+    assert match_detections(one, other, 0)[1] == 2
+
+
+def test_fill_of_score_zero_is_not_compared():
+    one, other = outputs_of([0.9, 0.0], [0, 50], [0, 0]), outputs_of([0.9, 0.0], [0, 80], [0, 1])
+    pairs, alone = match_detections(one, other, 0)
+    assert pairs.tolist() == [[0, 0]] and alone == 0
+
+
+def test_nothing_to_compare_is_no_success():
+    report = ParityReport(2, 0, 0, (OutputParity("scores", 0.0, 0.0, 1e-3),))
+    assert not report.ok
+    with pytest.raises(ExportError, match="finding nothing to compare"):
+        report.require(Path("x.onnx"))
+
+
+def test_a_difference_that_is_not_a_number_is_a_difference():
+    assert not OutputParity("scores", float("nan"), 0.0, 1e-3).ok
+
+
+# ---- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_odd_requests_are_refused_in_one_sentence(model, spec, tmp_path):
+    with pytest.raises(UsageError, match=r"--opset 11 is not supported; choose 18 to 23\."):
+        export_onnx(model, spec, tmp_path / "x.onnx", opset=11)
+    with pytest.raises(UsageError, match=r"--batch must be at least 1, not 0\."):
+        export_onnx(model, spec, tmp_path / "x.onnx", batch=0)
+    with pytest.raises(UsageError, match=r"5000 detections were asked of a heat map of 768 cells"):
+        export_onnx(model, dataclasses.replace(spec, max_detections=5000), tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(model, spec, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match=r"file/x.onnx cannot be written \(.*\); choose another --output"):
+        export_onnx(model, spec, tmp_path / "file" / "x.onnx")
+
+
+def test_a_failed_export_leaves_the_old_file_and_nothing_half_written(model, spec, tmp_path, monkeypatch):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"the old one")
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("centermask_export.to_onnx.onnx.save", full_disk)  # after the exporter has written its file
+    with pytest.raises(ExportError, match=r"cannot be written \(No space left on device\)"):
+        export_onnx(model, spec, path)
+    assert path.read_bytes() == b"the old one" and list(tmp_path.iterdir()) == [path]

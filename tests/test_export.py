@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 from torch import nn
 
 from centermask.config import Config, InputConfig, ModelConfig
@@ -32,7 +34,7 @@ from centermask_runtime.spec import METADATA_KEY, ModelSpec
 NUCLEI = Path(__file__).parent / "data" / "nuclei"
 CONFIG = Config(
     "tiny",
-    ModelConfig("dla_46c", head_channels=16, shape_size=8, saliency="class_agnostic", max_detections=50),
+    ModelConfig("dla_46c", head_channels=16, shape_size=9, saliency="class_agnostic", max_detections=50),
     InputConfig(size=(96, 128), mean_bgr=(0.3, 0.3, 0.3), std_bgr=(0.25, 0.25, 0.25)),
 )
 
@@ -106,7 +108,7 @@ def test_input_is_uint8_and_outputs_are_the_contract(exported):
         ("scores", numbers, [1, 50]),
         ("labels", whole, [1, 50]),
         ("boxes", numbers, [1, 50, 4]),
-        ("shapes", numbers, [1, 50, 8, 8]),
+        ("shapes", numbers, [1, 50, 9, 9]),
         ("saliency", numbers, [1, 1, 24, 32]),
     ]
     assert tuple(value.name for value in graph.output) == PEAKS_OUTPUTS
@@ -117,25 +119,8 @@ def test_cast_comes_before_transpose_and_no_dense_shape_map_is_made(exported):
     graph = onnx.shape_inference.infer_shapes(onnx.load(exported)).graph
     takes_input = [node.op_type for node in graph.node if INPUT_NAME in node.input]
     assert takes_input == ["Cast"]
-    dense = [value.name for value in graph.value_info if shape_of(value)[2] == [1, 64, 24, 32]]
-    producers = {output: node.op_type for node in graph.node for output in node.output}
-    widths = {
-        tensor.name: list(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 4 and tensor.dims[:2] == [64, 16]
-    }
-    convs = [node for node in graph.node if node.op_type == "Conv" and node.input[1] in widths and widths[node.input[1]][2] == 1]
-    assert not convs, (convs, dense, producers)
-
-
-def test_the_specification_travels_inside(exported, spec):
-    properties = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
-    found = ModelSpec.from_json(properties[METADATA_KEY], "file")
-    assert dataclasses.replace(found, provenance={}) == dataclasses.replace(spec, provenance={}, precision="fp32")
-    assert found.provenance["source"] == "tiny.safetensors" and "torch" in found.provenance["exported_with"]
-    with OnnxRuntimeNetwork(exported, threads=1) as network:
-        assert network.spec == found
-
-
-# ---- equality -------------------------------------------------------------------------------------------------------
+    shapes = {value.name: shape_of(value)[2] for value in graph.value_info}
+    assert shapes and [name for name, shape in shapes.items() if shape == [1, 81, 24, 32]] == []
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -152,16 +137,22 @@ def test_onnx_runtime_equals_pytorch_on_real_images(model, spec, exported, tmp_p
     assert all(output.largest > 0 for output in report.outputs), "compared with itself?"
 
 
-def test_ap_of_the_file_is_ap_of_the_weights(model, spec, exported):
-    """With boxes that hit something: the ground truth decides where, so AP is not trivially 0."""
-    dataset = load_coco(*find_split(NUCLEI, "val"))
-    torch_ap = evaluate(TorchNetwork(model, spec), dataset)
+def test_ap_of_the_file_is_ap_of_the_weights(model, spec, exported, tmp_path):
+    """Ground truth is what PyTorch itself finds with a score above 0.6, so AP lies well above 0."""
+    content = json.loads((NUCLEI / "annotations" / "instances_val.json").read_text())
+    found = evaluate(TorchNetwork(model, spec), load_coco(*find_split(NUCLEI, "val")), score_threshold=0.6).results
+    content["annotations"] = [
+        {"id": n + 1, "iscrowd": 0, **one} for n, one in enumerate(found) if coco_mask.area(one["segmentation"]) > 0
+    ]
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    dataset = load_coco(tmp_path / "truth.json", NUCLEI / "val")
+    torch_ap = evaluate(TorchNetwork(model, spec), dataset).metrics
     with OnnxRuntimeNetwork(exported, threads=2) as network:
-        onnx_ap = evaluate(network, dataset)
-    assert len(torch_ap.results) == len(onnx_ap.results) > 50
+        onnx_ap = evaluate(network, dataset).metrics
+    assert torch_ap["segm"]["AP"] > 0.5 and torch_ap["bbox"]["AP"] > 0.5
     for kind in ("bbox", "segm"):
-        for name, value in torch_ap.metrics[kind].items():
-            assert onnx_ap.metrics[kind][name] == pytest.approx(value, abs=1e-3, nan_ok=True)
+        for name, value in torch_ap[kind].items():
+            assert onnx_ap[kind][name] == pytest.approx(value, abs=1e-3, nan_ok=True)
 
 
 def test_a_tampered_graph_is_caught(model, spec, exported, tmp_path):
@@ -254,7 +245,7 @@ def test_odd_requests_are_refused_in_one_sentence(model, spec, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(model, spec, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match=r"file/x.onnx cannot be written \(.*\); choose another --output"):
+    with pytest.raises(UsageError, match=r"file/x.onnx cannot be written, .*: choose another output"):
         export_onnx(model, spec, tmp_path / "file" / "x.onnx")
 
 
@@ -262,10 +253,10 @@ def test_a_failed_export_leaves_the_old_file_and_nothing_half_written(model, spe
     path = tmp_path / "x.onnx"
     path.write_bytes(b"the old one")
 
-    def full_disk(*_):
-        raise OSError(28, "No space left on device")
+    def refuse(*_, **__):
+        raise onnx.checker.ValidationError("a node is wrong")
 
-    monkeypatch.setattr("centermask_export.to_onnx.onnx.save", full_disk)  # after the exporter has written its file
-    with pytest.raises(ExportError, match=r"cannot be written \(No space left on device\)"):
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)  # after the exporter has written its file
+    with pytest.raises(onnx.checker.ValidationError):
         export_onnx(model, spec, path)
     assert path.read_bytes() == b"the old one" and list(tmp_path.iterdir()) == [path]

@@ -377,7 +377,7 @@ def test_weights_that_cannot_be_written_leave_the_old_file(weights, tmp_path):
     path.write_bytes(weights.read_bytes())
     spec = spec_of(CONFIG, ("a", "b", "c"), (1, 2, 9))
     with pytest.raises(CenterMaskError, match="cannot be written"):
-        save_weights(tmp_path / "missing" / "x.safetensors", build_model(CONFIG, 3).state_dict(), spec, CONFIG)
+        save_weights(path / "x.safetensors", build_model(CONFIG, 3).state_dict(), spec, CONFIG)
     with pytest.raises(RuntimeError, match="share"):  # what safetensors refuses
         one = torch.zeros(4)
         save_weights(path, {"a": one, "b": one}, spec, CONFIG)

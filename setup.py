@@ -4,6 +4,7 @@
 from setuptools import find_packages, setup
 
 setup(
+    include_package_data=False,  # what goes in is listed here; MANIFEST.in is for the source archive
     packages=find_packages(include=["centermask*"]) + find_packages("export") + find_packages("runtime"),
     package_dir={
         "centermask_export": "export/centermask_export",

@@ -2,25 +2,25 @@
 """Time of masks at source resolution: box crops (reference/masks.py) against canvases of the whole frame.
 
 Timed: everything from logits to masks that can be kept. Boxes is box_masks, with its sigmoids and the packing of
-bits. Canvases is what peers do for masks at source resolution: the sigmoids, K masks at the resolution of the
-network's grid, enlarged to K float frames with cv2.resize, multiplied by the inside of their boxes and compared with
-the threshold, giving K boolean frames. Tuned canvases does the same with fewer passes. Not timed: the network, the
-boxes, run lengths. All run on one thread, take turns and get the same numbers; the frame is 1080p.
+bits. Canvases is what peers' tensor code does for masks at source resolution, in PyTorch as they run it: the sigmoids,
+K masks at the resolution of the network's grid, interpolated to K float frames, multiplied by the inside of their boxes
+and compared with the threshold, giving K boolean frames. Tuned canvases does the same in OpenCV and NumPy with as few
+passes as we could find. Not timed: the network, the boxes, run lengths. All run on one thread, take turns and get the
+same numbers; the frame is 1080p.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import click
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +29,7 @@ from centermask_runtime.geometry import Letterbox
 from centermask_runtime.instances import BoxMasks
 from centermask_runtime.reference.masks import box_masks
 from centermask_runtime.reference.sigmoid import sigmoid
+from centermask_runtime.speed import machine
 
 FRAME_HW = 1080, 1920
 INPUT_HW = 512, 512
@@ -96,12 +97,13 @@ def enlarge(small: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def masks_on_canvases(objects: Objects) -> NDArray[np.bool_]:
     """Masks bool [K, H, W], each step on all K frames at once, as the tensor code of peers is written."""
-    x0, y0, x1, y1 = (edge[:, None, None] for edge in objects.boxes_xyxy.T)
-    columns = np.arange(FRAME_HW[1], dtype=np.float32)[None, None, :]
-    rows = np.arange(FRAME_HW[0], dtype=np.float32)[None, :, None]
-    frames = enlarge(small_masks(objects))
+    x0, y0, x1, y1 = torch.from_numpy(objects.boxes_xyxy)[:, :, None, None].unbind(1)  # each [K, 1, 1]
+    columns = torch.arange(FRAME_HW[1], dtype=torch.float32)[None, None, :]
+    rows = torch.arange(FRAME_HW[0], dtype=torch.float32)[None, :, None]
+    small = torch.from_numpy(small_masks(objects))[None]
+    frames = torch.nn.functional.interpolate(small, FRAME_HW, mode="bilinear")[0]
     frames = frames * ((columns >= x0) * (columns < x1) * (rows >= y0) * (rows < y1))
-    masks: NDArray[np.bool_] = frames >= np.float32(THRESHOLD)
+    masks: NDArray[np.bool_] = (frames >= THRESHOLD).numpy()
     return masks
 
 
@@ -152,17 +154,6 @@ def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float((a & b).sum() / max(int((a | b).sum()), 1))
 
 
-def _machine() -> dict[str, str]:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
-
-
 def _table(results: list[Result], size: int, classes: int) -> Table:
     table = Table(
         title=f"Masks of about {size} x {size} pixels, {FRAME_HW[1]} x {FRAME_HW[0]} frame, {classes} classes"
@@ -188,9 +179,11 @@ def _table(results: list[Result], size: int, classes: int) -> Table:
 @click.option("--rounds", default=15, type=click.IntRange(1), show_default=True)
 def main(counts: tuple[int, ...], size: int, classes: int, rounds: int) -> None:
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     results = [measure(count, size, classes, rounds) for count in counts]
     Console().print(_table(results, size, classes))
-    line = {"benchmark": "masks", "size": size, "classes": classes, "rounds": rounds, "machine": _machine()}
+    where = {**machine(), "torch": torch.__version__}
+    line = {"benchmark": "masks", "size": size, "classes": classes, "rounds": rounds, "machine": where}
     print(json.dumps({**line, "results": [asdict(result) for result in results]}, separators=(",", ":")))
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sparse heads and ONNX Runtime save: the network alone, dense eager PyTorch against sparse, against the exported graph.
+"""What sparse heads and ONNX Runtime save: dense eager PyTorch, sparse eager PyTorch and the exported graph.
 
 DLA-34, 80 classes, class-specific saliency, S = 32, K = 100, one image. Dense evaluates all five heads everywhere and
 picks the K peaks afterwards, in NCHW as networks are run by default. Sparse evaluates offset, size and shape at the K
-peaks only; heat map and saliency stay dense in both. Timed: uint8 image to the five outputs of graph level `peaks`. Not timed: letterbox,
-masks, export. Weights are random, with batch norms calibrated, and all ways give the same detections, which is checked
-first. The ways take turns, so that a noisy machine disturbs all alike.
+peaks only; heat map and saliency stay dense in both. Timed: uint8 image to the five outputs of graph level `peaks`.
+Not timed: letterbox, masks, export. Weights are random, with batch norms calibrated, and all ways give the same
+detections, which is checked first. The ways take turns, so that a noisy machine disturbs all alike.
 """
 
 from __future__ import annotations

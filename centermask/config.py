@@ -110,7 +110,8 @@ class Config:
             if number < 1:
                 raise UsageError(f"{key} must be at least 1, not {number}.")
         if not 0 < self.train.augment.scale[0] <= self.train.augment.scale[1]:
-            raise UsageError(f"train.augment.scale must be two rising positive numbers, not {self.train.augment.scale}.")
+            scale = list(self.train.augment.scale)
+            raise UsageError(f"train.augment.scale must be two rising positive numbers, not {scale}.")
         if not min(self.input.std_bgr) > 0:
             raise UsageError(f"input.std_bgr must be three positive numbers, not {list(self.input.std_bgr)}.")
         if not 0 <= self.train.ema < 1:

@@ -58,7 +58,7 @@ def error_of(*arguments: object, code: int, cwd: Path = ROOT) -> str:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
-    """An untrained model with boxes of about five cells: what it finds is noise, but is drawn and written all the same."""
+    """An untrained model with boxes of about five cells: what it finds is noise, but it is drawn and written."""
     config = parse_config(TINY, "test")
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     torch.manual_seed(0)

@@ -164,8 +164,8 @@ class KnowingNetwork:
         n = len(targets.labels)
         shapes = (targets.masks * self.level).clip(1e-4, 1)
         return PeakOutputs(
-            np.linspace(0.9, 0.5, n, dtype=np.float32)[None], targets.labels[None].astype(np.int32), targets.boxes[None],
-            np.log(shapes / (1 - shapes))[None], np.full((1, classes, 40, 48), 20, np.float32),
+            np.linspace(0.9, 0.5, n, dtype=np.float32)[None], targets.labels[None].astype(np.int32),
+            targets.boxes[None], np.log(shapes / (1 - shapes))[None], np.full((1, classes, 40, 48), 20, np.float32),
         )  # fmt: skip
 
     def close(self) -> None: ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Export: a plain ONNX file with its specification inside, equal to PyTorch on real images, and caught when it is not."""
+"""Export: a plain ONNX file with its specification inside, equal to PyTorch on real images or caught."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def frames(count: int = 5) -> list[NDArray[np.uint8]]:
 
 @pytest.fixture(scope="module")
 def model() -> CenterMask:
-    """Random weights, batch norms calibrated on images, sizes and logits that vary: real activations, real detections."""
+    """Random weights, batch norms calibrated on images, sizes and logits that vary: detections worth comparing."""
     torch.manual_seed(0)
     model = build_model(CONFIG, 1)
     for module in model.modules():
@@ -123,6 +123,18 @@ def test_cast_comes_before_transpose_and_no_dense_shape_map_is_made(exported):
     assert shapes and [name for name, shape in shapes.items() if shape == [1, 81, 24, 32]] == []
 
 
+def test_the_specification_travels_inside(exported, spec):
+    properties = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    found = ModelSpec.from_json(properties[METADATA_KEY], "file")
+    assert dataclasses.replace(found, provenance={}) == dataclasses.replace(spec, provenance={}, precision="fp32")
+    assert found.provenance["source"] == "tiny.safetensors" and "torch" in found.provenance["exported_with"]
+    with OnnxRuntimeNetwork(exported, threads=1) as network:
+        assert network.spec == found
+
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_onnx_runtime_equals_pytorch_on_real_images(model, spec, exported, tmp_path, batch):
     """Five images: with batch 2 the last one is padded by itself."""
@@ -165,7 +177,9 @@ def test_a_tampered_graph_is_caught(model, spec, exported, tmp_path):
     with OnnxRuntimeNetwork(path, threads=2) as network:
         report = compare_networks(TorchNetwork(model, spec), network, frames(2))
     assert not report.ok and [output.name for output in report.outputs if not output.ok] == ["shapes"]
-    with pytest.raises(ExportError, match=r"tampered.onnx does not give what its source gives .*shapes by 0.05") as caught:
+    with pytest.raises(
+        ExportError, match=r"tampered.onnx does not give what its source gives .*shapes by 0.05"
+    ) as caught:
         report.require(path)
     assert caught.value.exit_code == 5
 

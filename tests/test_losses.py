@@ -64,7 +64,9 @@ def batch() -> Batch:
     for n, (x, y) in enumerate(cells.long().tolist()):
         heatmap[image_index[n], labels[n], y, x] = 1
     present = torch.tensor([[True, False, True], [False, True, False]])
-    saliency = torch.from_numpy(rng.uniform(0, 1, (2, 3, 16, 24)).astype(np.float32)).round() * present[:, :, None, None]
+    saliency = (
+        torch.from_numpy(rng.uniform(0, 1, (2, 3, 16, 24)).astype(np.float32)).round() * present[:, :, None, None]
+    )
     return Batch(
         images=torch.zeros(2, 64, 96, 3, dtype=torch.uint8),
         heatmap=heatmap,
@@ -249,7 +251,9 @@ def test_saliency_counts_the_classes_that_are_there(batch):
 
 def test_perfect_outputs_cost_almost_nothing(batch):
     """Masks that fill their boxes: the rest is what sigmoids cannot reach."""
-    full = dataclasses.replace(batch, masks=torch.ones(3, M, M), saliency=batch.saliency_present[:, :, None, None] * torch.ones(2, 3, 16, 24))
+    full = dataclasses.replace(
+        batch, masks=torch.ones(3, M, M), saliency=batch.saliency_present[:, :, None, None] * torch.ones(2, 3, 16, 24)
+    )
     outputs = TrainingOutputs(
         torch.where(full.heatmap == 1, 20.0, -20.0), torch.where(full.saliency > 0, 20.0, -20.0),
         full.offsets, full.sizes, torch.full((3, S, S), 20.0),
@@ -277,7 +281,9 @@ def test_the_total_is_the_weighted_sum_and_parts_are_means_over_objects(batch):
     assert float(losses.heatmap) == pytest.approx(float(focal_loss(outputs.heatmap, batch.heatmap)) / 3, rel=1e-5)
     assert float(losses.offset) == pytest.approx(float((outputs.offsets - batch.offsets).abs().sum()) / 3, rel=1e-5)
     assert float(losses.size) == pytest.approx(float((outputs.sizes - batch.sizes).abs().sum()) / 3, rel=1e-5)
-    assert float(losses.mask) == pytest.approx(float(mask_loss(outputs.shapes, outputs.saliency, batch, M)) / 3, rel=1e-5)
+    assert float(losses.mask) == pytest.approx(
+        float(mask_loss(outputs.shapes, outputs.saliency, batch, M)) / 3, rel=1e-5
+    )
     by_hand = 2 * losses.heatmap + 3 * losses.offset + 5 * losses.size + 7 * losses.mask + 11 * losses.saliency
     assert float(losses.total) == pytest.approx(float(by_hand), rel=1e-6)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network: published names, sparse heads equal to dense ones, peaks as the reference defines them, gradients everywhere."""
+"""The network: published names, sparse heads equal to dense ones, the reference's peaks, gradients everywhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from centermask_runtime.geometry import Letterbox
 from centermask_runtime.reference import peaks as reference
 from centermask_runtime.reference import preprocess
 
-
 NUCLEI = Path(__file__).parent / "data" / "nuclei"
 INPUT = InputConfig(size=(96, 128))
 
@@ -38,7 +37,9 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def model_of(backbone: str = "dla_46c", classes: int = 3, *, k: int = 20, saliency: str = "class_specific") -> CenterMask:
+def model_of(
+    backbone: str = "dla_46c", classes: int = 3, *, k: int = 20, saliency: str = "class_specific"
+) -> CenterMask:
     torch.manual_seed(0)
     config = ModelConfig(backbone, head_channels=16, shape_size=8, saliency=saliency, max_detections=k)
     return CenterMask(config, INPUT, classes).eval()
@@ -58,7 +59,7 @@ def images() -> torch.Tensor:
 
 
 def enliven(model: CenterMask, images: torch.Tensor) -> CenterMask:
-    """Random weights that behave like trained ones: batch norms calibrated on the images, offsets, sizes and logits that vary."""
+    """Random weights that behave like trained ones: batch norms calibrated on the images, outputs that vary."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the plain average
@@ -127,7 +128,7 @@ def official_dla34() -> dict[str, tuple[int, ...]]:
 
 
 def test_dla_34_has_the_published_names_and_shapes():
-    """Two things of the published weights are left out on purpose: the classifier, and projections whose result is unused."""
+    """Left out of the published weights on purpose: the classifier, and projections whose result is unused."""
     ours = {name: tuple(tensor.shape) for name, tensor in dla_34().state_dict().items()}
     absent = re.compile(r"(fc|level3\.project|level4\.project)\.")
     assert ours == {name: shape for name, shape in official_dla34().items() if not absent.match(name)}
@@ -138,7 +139,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_parameter_counts_are_the_published_ones():
-    """timm's dla34 has 15,742,104 parameters (unused projections left out as here), dla46_c 1,301,400 with its classifier."""
+    """As timm's, which leaves out unused projections too: dla34 15,742,104, dla46_c 1,301,400 with classifier."""
     assert parameters(dla_34()) == 15_742_104 - (512 * 1000 + 1000)
     assert parameters(dla_46c()) == 1_301_400 - (256 * 1000 + 1000)
 
@@ -159,7 +160,7 @@ def test_up_path_has_centernets_names_below_up():
 
 
 def test_up_sampling_starts_bilinear():
-    """As OpenCV and ourselves mean it, pixel centres at half-integers; the outermost pixels fade to the zeros outside."""
+    """As OpenCV means it, pixel centres at half-integers; the outermost pixels fade to the zeros outside."""
     ramp = torch.arange(6.0).repeat(6, 1)[None, None]
     raised = BilinearUp(1, 2)(ramp)[0, 0].detach().numpy()
     expected = cv2.resize(ramp[0, 0].numpy(), (12, 12), interpolation=cv2.INTER_LINEAR)
@@ -178,7 +179,9 @@ def test_input_is_normalised_by_the_specs_numbers_in_bgr_order():
     model.features(image)
     blue, green, red = (
         (value / 255 - mean) / std
-        for value, mean, std in zip((255, 128, 7), (0.40789654, 0.44719302, 0.47026115), (0.28863828, 0.27408164, 0.27809835), strict=True)
+        for value, mean, std in zip(
+            (255, 128, 7), (0.40789654, 0.44719302, 0.47026115), (0.28863828, 0.27408164, 0.27809835), strict=True
+        )
     )
     np.testing.assert_allclose(seen[0][0, :, 0, 0], (blue, green, red), rtol=1e-5)
     np.testing.assert_allclose(seen[0][0, 0, 9, 9], -0.40789654 / 0.28863828, rtol=1e-5)
@@ -282,7 +285,9 @@ def test_equal_neighbours_are_both_peaks():
 @pytest.mark.parametrize("objects", [True, False], ids=["objects", "empty images"])
 def test_every_parameter_gets_a_gradient(backbone, objects):
     """Also without a single object: a parameter outside the graph would stop distributed training."""
-    config = Config("tiny", ModelConfig(backbone, 16, 8, "class_specific", 20), INPUT, TrainConfig(augment=AugmentConfig()))
+    config = Config(
+        "tiny", ModelConfig(backbone, 16, 8, "class_specific", 20), INPUT, TrainConfig(augment=AugmentConfig())
+    )
     samples = TrainingSet(load_coco(*find_split(NUCLEI, "train")), config, augmented=False)
     batch = collate([samples[0], samples[1]])
     if not objects:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training end to end on drawn shapes: what a run leaves behind, bit-equal resume, schedule, average, and how it fails."""
+"""Training end to end on drawn shapes: what a run leaves, bit-equal resume, schedule, average, how it fails."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -104,7 +103,13 @@ class Interrupt(TrainingDisplay):
 
 def test_a_run_leaves_everything_behind(finished, shapes):
     run = finished.run
-    assert {path.name for path in run.path.iterdir()} == {"args.yaml", "checkpoint.pt", "data.json", "results.csv", "weights"}
+    assert {path.name for path in run.path.iterdir()} == {
+        "args.yaml",
+        "checkpoint.pt",
+        "data.json",
+        "results.csv",
+        "weights",
+    }
     assert {path.name for path in (run.path / "weights").iterdir()} == {"best.safetensors", "last.safetensors"}
     config, (train, val) = run.read()
     assert config == CONFIG
@@ -135,10 +140,10 @@ def test_last_weights_are_the_average_not_the_raw_ones(finished):
 
 
 def test_a_run_on_microscopy_images(tmp_path):
-    """Real files from disk, crops, one class, class-agnostic saliency, half precision."""
+    """Real files from disk, crops, one class, class-agnostic saliency, half precision, a worker."""
     data = load_coco(*find_split(NUCLEI, "train")), load_coco(*find_split(NUCLEI, "val"))
     model = dataclasses.replace(CONFIG.model, saliency="class_agnostic")
-    train = dataclasses.replace(CONFIG.train, crop=(64, 64), workers=0, cache=True, epochs=1, precision="bf16-mixed")
+    train = dataclasses.replace(CONFIG.train, crop=(64, 64), workers=1, cache=True, epochs=1, precision="bf16-mixed")
     trainer = new_trainer(tmp_path, data, Config("nuclei", model, InputConfig(size=(128, 128)), train))
     result = trainer.fit()
     assert 0 <= result.metrics["segm"]["AP"] <= 1 and result.spec.saliency_channels == 1
@@ -193,7 +198,7 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, shapes, tmp_pat
 def test_resume_with_another_config_is_refused(finished, shapes):
     other = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, lr=1.0))
     trainer = Trainer(other, *shapes, finished.run, device="cpu")
-    with pytest.raises(CenterMaskError, match="was started with another config; resume it with its own args.yaml"):
+    with pytest.raises(CenterMaskError, match=r"was started with another config; resume it with its own args\.yaml"):
         trainer.resume()
 
 
@@ -233,7 +238,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(
     with pytest.raises(CenterMaskError) as caught:
         trainer.fit()
     assert "The loss is not a number any more at step 6 (epoch 2)" in str(caught.value)
-    assert f"the last good weights are {trainer.run.last}" in str(caught.value) and "lower train.lr" in str(caught.value)
+    assert f"the last good weights are {trainer.run.last}" in str(caught.value) and "lower train.lr" in str(
+        caught.value
+    )
     assert all(tensor.isfinite().all() for tensor in tensors(trainer.run.last).values())
     resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
     resumed.resume()
@@ -242,9 +249,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(
 
 def test_a_learning_rate_that_explodes_is_named_in_the_first_epoch(shapes, tmp_path):
     """Gradients overflow before the loss does; that must end in the same sentence."""
-    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, lr=1e25, warmup_steps=0, optimizer="adam"))
+    config = dataclasses.replace(
+        CONFIG, train=dataclasses.replace(CONFIG.train, lr=1e25, warmup_steps=0, optimizer="adam")
+    )
     trainer = new_trainer(tmp_path, shapes, config)
-    with pytest.raises(CenterMaskError, match="not a number any more at step 3 .epoch 1., no good weights were saved yet"):
+    with pytest.raises(
+        CenterMaskError, match=r"not a number any more at step 3 \(epoch 1\), no good weights were saved yet"
+    ):
         trainer.fit()
 
 
@@ -367,7 +378,7 @@ def test_foreign_safetensors_are_named(tmp_path):
 def test_weights_that_do_not_fit_their_config_are_named(weights, tmp_path):
     state = {**tensors(weights), "heatmap.2.bias": torch.zeros(7)}
     save_file(state, tmp_path / "odd.safetensors", metadata=metadata_of(weights))
-    with pytest.raises(ModelError, match="do not fit the model it describes.*heatmap.2.bias") as caught:
+    with pytest.raises(ModelError, match=r"do not fit the model it describes.*heatmap\.2\.bias") as caught:
         load_weights(tmp_path / "odd.safetensors")
     assert "\n" not in str(caught.value)
 

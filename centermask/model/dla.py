@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """DLA-34 and DLA-46-C: Deep Layer Aggregation (Yu et al., CVPR 2018, arXiv 1707.06484).
 
-Modules carry the names of the published code (ucbdrive/dla, BSD-3-Clause), so its ImageNet weights load by name. One deviation:
-a tree of trees owns no `project`; the published one creates it there too but never uses its result.
+Modules carry the names of the published code (ucbdrive/dla, BSD-3-Clause), so its ImageNet weights load by name. One
+deviation: a tree of trees owns no `project`; the published one creates it there too but never uses its result.
 """
 
 from __future__ import annotations
@@ -91,9 +91,7 @@ class Tree(nn.Module):
                 )
         else:
             self.tree1 = Tree(levels - 1, block, in_channels, out_channels, stride)
-            self.tree2 = Tree(
-                levels - 1, block, out_channels, out_channels, root_channels=root_channels + out_channels
-            )
+            self.tree2 = Tree(levels - 1, block, out_channels, out_channels, root_channels=root_channels + out_channels)
 
     def forward(self, x: Tensor, ancestors: tuple[Tensor, ...] = ()) -> Tensor:
         bottom = x if self.downsample is None else self.downsample(x)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The five heads (CenterMask §3): 3x3 convolution, ReLU, 1x1 convolution — dense, or evaluated at chosen cells only.
 
-The offset, size and shape of a cell depend on its 3x3 neighbourhood alone, so evaluating them at the K peaks (inference) or at
-the ground-truth centres (training) as matrix products gives the dense map's values without the 1024-channel map.
+The offset, size and shape of a cell depend on its 3x3 neighbourhood alone, so evaluating them as matrix products at the
+K peaks (inference) or ground-truth centres (training) gives the dense map's values without the 1024-channel map.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ class Head(nn.Sequential):
 
     def __init__(self, in_channels: int, width: int, outputs: int, bias: float = 0.0) -> None:
         super().__init__(nn.Conv2d(in_channels, width, 3, 1, 1), nn.ReLU(), nn.Conv2d(width, outputs, 1))
-        nn.init.constant_(_conv(self[2]).bias, bias)
+        with torch.no_grad():
+            _bias(self[2]).fill_(bias)
 
     def at(self, neighbourhoods: Tensor) -> Tensor:
         """The same head on rows made by `neighbourhoods`."""
@@ -44,5 +45,11 @@ def neighbourhoods(features: Tensor, image_index: Tensor, cells: Tensor) -> Tens
 
 
 def _conv(module: nn.Module) -> nn.Conv2d:
-    assert isinstance(module, nn.Conv2d) and module.bias is not None
+    assert isinstance(module, nn.Conv2d)
     return module
+
+
+def _bias(module: nn.Module) -> Tensor:
+    bias = _conv(module).bias
+    assert bias is not None
+    return bias

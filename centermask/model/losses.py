@@ -57,12 +57,12 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float =
 
 
 def mask_loss(shapes: Tensor, saliency: Tensor, batch: Batch, grid: int) -> Tensor:
-    """BCE of sigma(shape) * sigma(saliency) against the mask (paper eq. 2), mean over M x M points, summed over objects."""
+    """BCE of sigma(shape) * sigma(saliency) against the mask (paper eq. 2): mean over M x M points, sum of objects."""
     shape_at = sample_shapes(shapes.sigmoid(), grid)
     channel = batch.labels if saliency.shape[1] > 1 else torch.zeros_like(batch.labels)
     saliency_at = sample_saliency(saliency.sigmoid(), batch.image_index, channel, batch.boxes, grid)
     probability = (shape_at * saliency_at).clamp(EPSILON, 1 - EPSILON)
-    # not F.binary_cross_entropy: it ends the process (on CUDA) or raises (on CPU) at a NaN, which the trainer reports better
+    # not F.binary_cross_entropy: a NaN ends the process (CUDA) or raises (CPU) there; the trainer has a better sentence
     bce = -(batch.masks * probability.log() + (1 - batch.masks) * torch.log1p(-probability))
     return bce.mean((1, 2)).sum()
 

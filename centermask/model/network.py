@@ -116,7 +116,14 @@ class CenterMask(nn.Module):
         return best, labels, index - labels * cells_a_class
 
     def _decode(
-        self, scores: Tensor, labels: Tensor, cells: Tensor, offsets: Tensor, sizes: Tensor, shapes: Tensor, saliency: Tensor
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        cells: Tensor,
+        offsets: Tensor,
+        sizes: Tensor,
+        shapes: Tensor,
+        saliency: Tensor,
     ) -> Peaks:
         count, k = scores.shape
         width = saliency.shape[3]

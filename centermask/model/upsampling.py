@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Iterative deep aggregation back up to stride 4, as CenterNet arranges it (Zhou et al., arXiv 1904.07850).
 
-Module names follow CenterNet's DLASeg (MIT). Its deformable convolutions are plain 3x3 ones here: fast on every back end.
+Module names follow CenterNet's DLASeg (MIT), but `dla_up` and `ida_up` sit below `up` in CenterMask. Its deformable
+convolutions are plain 3x3 ones here: fast on every back end.
 """
 
 from __future__ import annotations

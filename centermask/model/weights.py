@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights files: safetensors that carry their ModelSpec and config, so one file is enough to run, export or fine-tune."""
+"""Weights files: safetensors that carry ModelSpec and config, so one file is enough to run, export or fine-tune."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def load_weights(path: Path) -> tuple[CenterMask, ModelSpec, Config]:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); copy or train it again.") from error
     if METADATA_KEY not in metadata or CONFIG_KEY not in metadata:
-        raise ModelError(f"{path} is a safetensors file, but not one of CenterMask's: it carries no model specification.")
+        raise ModelError(
+            f"{path} is a safetensors file, but not one of CenterMask's, as it carries no model specification; "
+            "name one that `centermask train` wrote."
+        )
     spec = ModelSpec.from_json(metadata[METADATA_KEY], str(path))
     config = parse_config(metadata[CONFIG_KEY], str(path))
     model = build_model(config, spec.num_classes)
@@ -70,5 +73,7 @@ def load_weights(path: Path) -> tuple[CenterMask, ModelSpec, Config]:
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"The weights in {path} do not fit the model it describes; copy or train it again: {reason}") from error
+        raise ModelError(
+            f"The weights in {path} do not fit the model it describes ({reason}); copy or train it again."
+        ) from error
     return model.eval(), spec, config

@@ -8,7 +8,15 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from centermask.model.losses import Losses
 
@@ -48,10 +56,8 @@ class TrainingDisplay:
 
     def epoch(self, row: dict[str, float | int]) -> None:
         shown = {key: value for key, value in row.items() if value == value}  # without NaN: not validated this epoch
-        self.console.print(
-            "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items()),
-            highlight=False,
-        )
+        parts = (f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items())
+        self.console.print("  ".join(parts), highlight=False)
 
     def wrap(self, indices: Iterator[int], count: int, title: str) -> Iterator[int]:
         """Shows a loop as a bar of its own (validation)."""

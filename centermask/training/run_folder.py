@@ -62,7 +62,9 @@ class RunFolder:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise UsageError(f"The run folder {path} cannot be made ({error.strerror}); choose another --output.") from error
+                raise UsageError(
+                    f"The run folder {path} cannot be made ({error.strerror}); choose another --output."
+                ) from error
             return cls(path)
         raise UsageError(f"{parent} already has ten thousand runs named {name}; choose another --name.")
 
@@ -76,7 +78,9 @@ class RunFolder:
         try:
             train, val = (DataSource(**source) for source in json.loads((self.path / "data.json").read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{self.path} is not the folder of a started training: its data.json cannot be read.") from error
+            raise DataError(
+                f"{self.path} is not the folder of a started training, as its data.json cannot be read; name another."
+            ) from error
         return load_config(self.path / "args.yaml"), (train, val)
 
     def append_results(self, row: dict[str, float | int]) -> None:
@@ -96,7 +100,9 @@ class RunFolder:
         try:
             state: dict[str, object] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except FileNotFoundError:
-            raise DataError(f"{self.path} has no checkpoint.pt to resume from; name the folder of a started run.") from None
+            raise DataError(
+                f"{self.path} has no checkpoint.pt to resume from; name the folder of a started run."
+            ) from None
         except Exception as error:  # torch raises many kinds for a damaged file
             raise DataError(f"{self.checkpoint} is damaged and cannot be resumed from: {error}") from error
         return state

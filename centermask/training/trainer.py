@@ -120,7 +120,7 @@ class Trainer:
             if since_check == CHECK_EVERY or self.batch == self.steps_an_epoch:
                 self._check(values)
                 self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
-                self.display.step(self.epoch, self.step, Losses(*values.tolist()), since_check)  # type: ignore[arg-type]
+                self.display.step(self.epoch, self.step, Losses(*values.tolist()), since_check)
                 since_check = 0
         return Losses(*(total / (self.batch - first)))
 
@@ -142,7 +142,8 @@ class Trainer:
 
     def _check(self, values: Tensor) -> None:
         if not bool(torch.isfinite(values).all()):
-            kept = f"the last good weights are {self.run.last}" if self.run.last.exists() else "no good weights were saved yet"
+            last = self.run.last
+            kept = f"the last good weights are {last}" if last.exists() else "no good weights were saved yet"
             raise CenterMaskError(
                 f"The loss is not a number any more at step {self.step} (epoch {self.epoch + 1}), {kept}; "
                 "lower train.lr, or train with --set train.precision=32-true."

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does an artefact give what its source gives? Outputs of two networks on the same real images, compared as sets.
 
-Detections are matched, not compared row by row: equal scores may come in another order. A detection without a partner is
-forgiven only at the cut: its score must be within the tolerance of the last one that the other network kept.
+Detections are matched, not compared row by row: equal scores may come in another order. A detection without a partner
+is forgiven only at the cut: its score must be within the tolerance of the last one that either network kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from centermask_runtime.geometry import Letterbox
 from centermask_runtime.networks.network import Network, PeakOutputs
 from centermask_runtime.reference import preprocess
 
-# fp32 back ends sum in different orders: differences of 2e-4 on logits of +-6 are usual, a wrong graph shows ones above 0.1
+# fp32 back ends sum in different orders: 2e-4 on logits of +-6 is usual, while a wrong graph shows more than 0.1
 TOLERANCES = {"scores": 1e-3, "boxes": 0.05, "shapes": 5e-3, "saliency": 5e-3}  # boxes in input pixels, maps in logits
 SAME_BOX = 1.0  # input pixels: farther apart, two boxes are not one detection
 
@@ -63,7 +63,7 @@ class ParityReport:
 def compare_networks(
     expected: Network, actual: Network, frames: Iterable[NDArray[np.uint8]], batch: int = 1
 ) -> ParityReport:
-    """Runs both networks on frames uint8 [H, W, 3] BGR of any size, `batch` at a time; a short last batch repeats its last."""
+    """Runs both networks on frames uint8 [H, W, 3] BGR of any size, `batch` at a time; the last one fills the rest."""
     differences: dict[str, list[NDArray[np.float64]]] = {name: [] for name in TOLERANCES}
     images = matched = unmatched = 0
     for inputs in _batches(frames, expected.spec.input_hw, batch):
@@ -86,9 +86,7 @@ def compare_networks(
     )  # fmt: skip
 
 
-def _batches(
-    frames: Iterable[NDArray[np.uint8]], input_hw: tuple[int, int], batch: int
-) -> Iterator[NDArray[np.uint8]]:
+def _batches(frames: Iterable[NDArray[np.uint8]], input_hw: tuple[int, int], batch: int) -> Iterator[NDArray[np.uint8]]:
     ready: list[NDArray[np.uint8]] = []
     for frame in frames:
         ready.append(preprocess.letterbox(frame, Letterbox.fit((frame.shape[0], frame.shape[1]), input_hw)))
@@ -110,7 +108,8 @@ def match_detections(one: PeakOutputs, other: PeakOutputs, index: int) -> tuple[
     alone: list[float] = []
     for row in rows:
         candidates = [column for column in free if other.labels[index, column] == one.labels[index, row]]
-        distances = np.abs(other.boxes[index, candidates] - one.boxes[index, row]).max(axis=-1) if candidates else np.zeros(0)
+        apart = np.abs(other.boxes[index, candidates] - one.boxes[index, row])  # [candidates, 4]
+        distances = apart.max(axis=1, initial=0)
         if candidates and distances.min() <= SAME_BOX:
             partner = candidates[int(distances.argmin())]
             free.remove(partner)

@@ -50,12 +50,18 @@ def export_onnx(
         raise UsageError(f"--batch must be at least 1, not {batch}.")
     cells = spec.num_classes * spec.grid_hw[0] * spec.grid_hw[1]
     if spec.max_detections > cells:
-        raise UsageError(f"{spec.max_detections} detections were asked of a heat map of {cells} cells; lower max_detections.")
+        raise UsageError(
+            f"{spec.max_detections} detections were asked of a heat map of {cells} cells; lower max_detections."
+        )
     spec = dataclasses.replace(
         spec,
         graph_level="peaks",
         precision="fp32",
-        provenance={**spec.provenance, "exported_with": f"centermask {__version__}, torch {torch.__version__}", "source": source},
+        provenance={
+            **spec.provenance,
+            "exported_with": f"centermask {__version__}, torch {torch.__version__}",
+            "source": source,
+        },
     )
     images = torch.zeros(batch, *spec.input_hw, 3, dtype=torch.uint8)
     with PartialFile(output) as file:
@@ -77,7 +83,9 @@ def export_onnx(
 def _require_opset(graph: onnx.ModelProto, opset: int) -> None:
     got = {entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")}
     if got != {opset}:
-        raise ExportError(f"Opset {opset} was asked for, but the exporter wrote {sorted(got)}; choose --opset {max(got)}.")
+        raise ExportError(
+            f"Opset {opset} was asked for, but the exporter wrote {sorted(got)}; choose --opset {max(got)}."
+        )
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def test_drawn_shapes_are_learned_by_heart(tmp_path):
 
 
 def test_photographs_are_learned_by_heart(shared_data, tmp_path):
-    """Eight photographs of COCO, about two minutes on two cores. (Mask AP at 0.5 to 0.95 is for information only.)"""
+    """Eight photographs of COCO, 12 objects, 320 steps. Boxes half a cell off would not reach their AP of 0.8."""
     annotations, images = find_split(shared_data / "coco", "val")
     side = 192
     subset = first_simple_images(json.loads(annotations.read_text()), side)
@@ -97,4 +97,4 @@ def test_photographs_are_learned_by_heart(shared_data, tmp_path):
     assert len(dataset) == PHOTOGRAPHS and len(subset["annotations"]) >= PHOTOGRAPHS
     config = quick("photographs", side, epochs=5, batch=4, lr=2e-3)
     result = train_on_itself(config, dataset, tmp_path / "runs", repeats=32)
-    assert result.metrics["segm"]["AP50"] >= 0.9 and result.metrics["bbox"]["AP50"] >= 0.9, result.metrics
+    assert result.metrics["segm"]["AP50"] >= 0.9 and result.metrics["bbox"]["AP"] >= 0.8, result.metrics

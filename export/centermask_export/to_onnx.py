@@ -64,7 +64,7 @@ def export_onnx(
         },
     )
     images = torch.zeros(batch, *spec.input_hw, 3, dtype=torch.uint8)
-    with PartialFile(output) as file:
+    with _as_export_error(output), PartialFile(output) as file:
         with _quiet():
             torch.onnx.export(
                 PeaksGraph(model.eval()), (images,), file.partial,
@@ -86,6 +86,15 @@ def _require_opset(graph: onnx.ModelProto, opset: int) -> None:
         raise ExportError(
             f"Opset {opset} was asked for, but the exporter wrote {sorted(got)}; choose --opset {max(got)}."
         )
+
+
+@contextlib.contextmanager
+def _as_export_error(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, onnx.checker.ValidationError, torch.onnx.errors.OnnxExporterError) as error:
+        reason = str(error).splitlines()[0]
+        raise ExportError(f"The export to {output} failed ({reason}); nothing was written.") from error
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from centermask_runtime.errors import UsageError
+from centermask_runtime.errors import CenterMaskError, UsageError
 
 
 class PartialFile:
@@ -27,7 +27,12 @@ class PartialFile:
             raise UsageError(f"{self.path} cannot be written, {reason}: choose another output.") from error
 
     def commit(self) -> None:
-        os.replace(self.partial, self.path)
+        """Gives the file its name. Raises UsageError, and nothing stays, where that is refused."""
+        try:
+            os.replace(self.partial, self.path)
+        except OSError as error:
+            self.discard()
+            raise UsageError(f"{self.path} cannot be replaced, {error.strerror}: choose another output.") from error
 
     def discard(self) -> None:
         self.partial.unlink(missing_ok=True)
@@ -45,6 +50,9 @@ class PartialFile:
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Makes or replaces a file, all of it or none. Raises UsageError."""
-    with PartialFile(path) as file:
-        file.partial.write_bytes(content)
+    """Makes or replaces a file, all of it or none. Raises UsageError, or CenterMaskError when the disk is full."""
+    try:
+        with PartialFile(path) as file:
+            file.partial.write_bytes(content)
+    except OSError as error:
+        raise CenterMaskError(f"{path} cannot be written: {error.strerror}.") from error

@@ -31,10 +31,10 @@ from centermask.model.weights import build_model, spec_of
 from centermask_export.export import PARITY_IMAGES
 from centermask_export.to_onnx import export_onnx
 from centermask_runtime.geometry import Letterbox
+from centermask_runtime.images import read_image
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.reference import preprocess
 from centermask_runtime.speed import machine
-from centermask_runtime.video.sources import read_image
 
 CLASSES = 80
 PAUSE_S = 0.05  # before each turn: threads of the way before would still spin, and slow the next one down

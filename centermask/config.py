@@ -62,7 +62,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    epochs: int = 130
+    epochs: int = 73
     batch: int = 32
     crop: tuple[int, int] | None = None  # train on crops of this size at inference scale; None: the input size
     optimizer: str = "adam"  # or adamw
@@ -116,10 +116,16 @@ class Config:
             raise UsageError(f"input.std_bgr must be three positive numbers, not {list(self.input.std_bgr)}.")
         if not 0 <= self.train.ema < 1:
             raise UsageError(f"train.ema must be at least 0 and below 1, not {self.train.ema}.")
-        if self.train.workers < 0:
-            raise UsageError(f"train.workers must be 0 or more, not {self.train.workers}.")
-        if not self.train.lr > 0:
-            raise UsageError(f"train.lr must be positive, not {self.train.lr}.")
+        for key, value in (
+            ("train.workers", self.train.workers),
+            ("train.seed", self.train.seed),
+            ("train.weight_decay", self.train.weight_decay),
+        ):
+            if not value >= 0:
+                raise UsageError(f"{key} must be 0 or more, not {value}.")
+        for key, value in (("train.lr", self.train.lr), ("train.clip_norm", self.train.clip_norm)):
+            if not value > 0:
+                raise UsageError(f"{key} must be positive, not {value}.")
 
     @property
     def canvas_hw(self) -> tuple[int, int]:

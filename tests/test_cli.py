@@ -138,9 +138,48 @@ def test_a_bad_file_in_a_folder_does_not_stop_the_rest(onnx_model, tmp_path):
     folder = tmp_path / "in"
     shutil.copytree(NUCLEI / "val", folder)
     (folder / "aaa.png").write_bytes((folder / "f6863b83d75e5927.png").read_bytes()[:300])
-    sentence = error_of("predict", "--model", onnx_model, "--source", folder, "--output", tmp_path / "out", code=3)
-    assert "1 of 8 inputs could not be read" in sentence
+    command = "predict", "--model", onnx_model, "--source", folder, "--output", tmp_path / "out"
+    assert "aaa.png is not an image" in error_of(*command, code=3)
     assert len(COCO(str(tmp_path / "out" / "predictions.json")).dataset["images"]) == 7
+    (folder / "bbb.png").write_text("not an image")
+    assert "2 of 9 inputs could not be read" in error_of(*command, code=3)
+
+
+def test_a_folder_of_bad_images_alone_leaves_no_output(onnx_model, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    command = "predict", "--model", onnx_model, "--source", folder, "--output", tmp_path / "out"
+    (folder / "a.png").write_text("not an image")
+    assert "a.png is not an image" in error_of(*command, code=3)
+    (folder / "b.png").write_text("not an image")
+    assert "None of the 2 images" in error_of(*command, code=3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_does_not_overwrite_its_own_source(onnx_model, clip, tmp_path):
+    image = tmp_path / "a.png"
+    shutil.copy(ROOT / "samples" / "images" / "tissue.png", image)
+    shutil.copy(clip, tmp_path / "slide.mp4")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for source, target in ((image, image), (tmp_path, image), (tmp_path / "slide.mp4", tmp_path / "slide.mp4")):
+        sentence = error_of("predict", "--model", onnx_model, "--source", source, "--output", tmp_path, code=2)
+        assert sentence == f"Error: {target} is the source itself; choose another --output."
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_images_of_one_name_and_two_kinds_give_two_pictures(onnx_model, tmp_path):
+    image = cv2.imread(str(ROOT / "samples" / "images" / "tissue.png"))[:64, :64]
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "a.bmp"):
+        cv2.imwrite(str(tmp_path / "in" / name), image)
+    run("predict", "--model", onnx_model, "--source", tmp_path / "in", "--output", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "a.bmp.png", "predictions.json"}
+
+
+def test_the_benchmark_script_is_the_command(onnx_model):
+    command = [sys.executable, str(ROOT / "benchmarks" / "fps.py"), "--model", str(onnx_model), "--source", "gone.mp4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
+    assert done.returncode == 3 and done.stderr.startswith("Error: gone.mp4") and "Traceback" not in done.stderr
 
 
 def test_export_prints_a_parity_table_and_val_reads_both_artefacts(weights, onnx_model):
@@ -160,6 +199,7 @@ def test_benchmark_prints_one_json_line_last(onnx_model, clip):
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["frames"] == 5 and report["frame_hw"] == [120, 160]
     assert [stage["stage"] for stage in report["stages"]] == ["preprocess", "network", "postprocess", "total"]
+    assert report["reported_on"] == "a GPU we could not establish"
     assert report["ratio_to_reported"] == pytest.approx(report["fps"] / 25.2, abs=1e-3)
 
 
@@ -174,17 +214,37 @@ def test_train_writes_a_run_that_val_accepts(tmp_path):
     run("val", "--model", folder / "weights" / "best.safetensors", "--data", NUCLEI)
 
 
+def test_a_failed_start_of_a_training_leaves_no_folder(tmp_path):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TINY)
+    command = "train", "--config", config, "--data", NUCLEI, "--output", tmp_path / "runs", "--quiet"
+    assert "cells of the heat map" in error_of(*command, "--imgsz", 32, "--set", "model.max_detections=100", code=2)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_image_in_a_worker_is_one_sentence(tmp_path):
+    shutil.copytree(NUCLEI, tmp_path / "data")
+    for image in (tmp_path / "data" / "train").glob("*.png"):
+        image.write_bytes(image.read_bytes()[:300])
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TINY)
+    command = "train", "--config", config, "--data", tmp_path / "data", "--output", tmp_path, "--quiet"
+    assert ".png" in error_of(*command, "--workers", 1, code=3)
+
+
 def test_ctrl_c_in_training_saves_and_names_the_command_that_goes_on(tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
     command = [sys.executable, "-m", "centermask", "train", "--config", str(config), "--data", str(NUCLEI)]
-    options = ["--output", str(tmp_path), "--epochs", "500", "--quiet", "--set", "train.val_every=500"]
-    process = subprocess.Popen([*command, *options], cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    options = ["--output", str(tmp_path), "--epochs=500", "--quiet", "--workers=1", "--set", "train.val_every=500"]
+    process = subprocess.Popen(
+        [*command, *options], cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     checkpoint = tmp_path / "tiny" / "checkpoint.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the worker gets it too
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert f"--resume {tmp_path / 'tiny'}" in stderr and "Traceback" not in stderr
@@ -205,14 +265,25 @@ def test_ctrl_c_in_training_saves_and_names_the_command_that_goes_on(tmp_path):
         (["predict", "--model", "foreign.onnx", "--source", "SAMPLE"], 4, "foreign.onnx"),
         (["predict", "--model", "text.safetensors", "--source", "SAMPLE"], 4, "text.safetensors"),
         (["val", "--model", "MODEL"], 2, "--data"),
-        (["val", "--model", "MODEL", "--data", "nowhere"], 3, "nowhere"),
+        (["predict", "--model", "MODEL", "--source", "rtsp://camera/1"], 2, "stream's address"),
+        (["val", "--model", "MODEL", "--data", "nowhere"], 3, "There is no folder 'nowhere'"),
+        (["val", "--model", "MODEL", "--data", "NUCLEI", "--save-json", "file/x.json"], 2, "cannot be written"),
         (["val", "--model", "MODEL", "--annotations", "text.json", "--images", "."], 3, "text.json"),
         (["export", "--model", "MODEL"], 4, "exported already"),
         (["train", "--data", "nowhere"], 2, "--config"),
         (["train", "--config", "CONFIG", "--data", "nowhere"], 3, "nowhere"),
         (["train", "--config", "CONFIG", "--data", "nowhere", "--set", "train.epoch=3"], 2, "did you mean 'epochs'"),
         (["train", "--config", "CONFIG", "--data", "nowhere", "--imgsz", "500"], 2, "multiples of 32"),
+        (
+            ["train", "--config", "CONFIG", "--annotations", "a.json", "--images", "a"],
+            2,
+            "needs --val-annotations",
+        ),
+        (["train", "--config", "CONFIG", "--data", "NUCLEI", "--val-annotations", "a.json"], 2, "--data"),
         (["train", "--resume", "."], 3, "data.json"),
+        (["train", "--resume", ".", "--device", "cpu", "--quiet"], 3, "data.json"),
+        (["train", "--resume", ".", "--epochs", "300"], 2, "leave the other options out"),
+        (["train", "--resume", ".", "--output", "runs/train"], 2, "leave the other options out"),
     ],
 )
 def test_bad_input_gives_one_sentence_and_its_exit_code(arguments, code, sentence, onnx_model, tmp_path):
@@ -227,6 +298,7 @@ def test_bad_input_gives_one_sentence_and_its_exit_code(arguments, code, sentenc
         "MODEL": onnx_model,
         "SAMPLE": ROOT / "samples" / "images" / "tissue.png",
         "CONFIG": tmp_path / "config.yaml",
+        "NUCLEI": NUCLEI,
     }
     before = sorted(tmp_path.rglob("*"))
     message = error_of(*(places.get(argument, argument) for argument in arguments), code=code, cwd=tmp_path)

@@ -34,10 +34,9 @@ def test_shipped_configs_survive_a_round_trip(path):
     assert config.name == path.stem
 
 
-@pytest.mark.parametrize("name", ["dla_34", "dla_46c"])
-def test_the_main_configs_leave_no_value_to_a_default(name):
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_leave_no_value_to_a_default(path):
     """One YAML tells the whole story: every key of the dataclasses is written out."""
-    path = next(path for path in CONFIGS if path.stem == name)
 
     def keys(values, where=""):
         for key, value in values.items():
@@ -77,6 +76,7 @@ def test_a_file_with_a_name_alone_is_the_paper():
     config = parse_config("name: x", "file")
     assert config.model == ModelConfig("dla_34", 256, 32, "class_specific", 100)
     assert config.input.size == config.canvas_hw == (512, 512)
+    assert config.train.epochs * (118_287 // config.train.batch) == pytest.approx(270_000, rel=1e-3)  # steps
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers():
@@ -134,6 +134,10 @@ def test_crop_takes_the_place_of_the_input_in_training():
         ("name: x\ntrain: {batch: -1}", "train.batch must be at least 1, not -1."),
         ("name: x\ntrain: {lr: 0}", "train.lr must be positive, not 0.0."),
         ("name: x\ntrain: {ema: 1}", "train.ema must be at least 0 and below 1, not 1.0."),
+        ("name: x\ntrain: {seed: -1}", "train.seed must be 0 or more, not -1."),
+        ("name: x\ntrain: {weight_decay: -1e-4}", "train.weight_decay must be 0 or more, not -0.0001."),
+        ("name: x\ntrain: {weight_decay: .nan}", "train.weight_decay must be 0 or more, not nan."),
+        ("name: x\ntrain: {clip_norm: 0}", "train.clip_norm must be positive, not 0.0."),
         ("name: x\ntrain: {workers: -1}", "train.workers must be 0 or more, not -1."),
         ("name: x\ntrain: {augment: {scale: [1.4, 0.6]}}", "train.augment.scale must be two rising positive numbers"),
     ],

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 from pathlib import Path
@@ -101,6 +102,30 @@ def test_missing_area_iscrowd_and_bbox_are_filled_in(content, tmp_path):
     assert coco_ap(load_ground_truth(tmp_path / "bare.json"), results, 400) == {
         kind: pytest.approx(values, nan_ok=True) for kind, values in expected.items()
     }
+
+
+def test_annotation_ids_from_0_and_boolean_crowds_change_nothing(content, tmp_path):
+    """COCOeval notes a match by its id and takes 0 for none."""
+    results = truth_as_results(content)
+    counted = json.loads(VAL.read_text())
+    for number, entry in enumerate(counted["annotations"]):
+        entry["id"], entry["iscrowd"] = number, bool(entry["iscrowd"])
+    counted["annotations"] = counted["annotations"][:1] + [
+        entry for entry in counted["annotations"] if entry["image_id"] != counted["annotations"][0]["image_id"]
+    ]
+    (tmp_path / "zero.json").write_text(json.dumps(counted))
+    kept = [results[entry["id"]] for entry in counted["annotations"]]
+    truth = load_ground_truth(tmp_path / "zero.json")
+    assert coco_ap(truth, kept, 400)["segm"]["AR"] == coco_ap(truth, kept, 400)["bbox"]["AR"] == 1.0
+    assert {type(entry["iscrowd"]) for entry in truth.dataset["annotations"]} == {int}
+
+
+def test_the_results_stay_as_they_were_and_only_the_kinds_asked_for_are_computed(content):
+    results = truth_as_results(content)
+    before = copy.deepcopy(results)
+    assert set(coco_ap(load_ground_truth(VAL), results, 400, kinds=("bbox",))) == {"bbox"}
+    coco_ap(load_ground_truth(VAL), results, 400)
+    assert results == before
 
 
 def test_filled_areas_are_those_of_the_masks(tmp_path):

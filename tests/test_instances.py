@@ -94,6 +94,13 @@ def test_supervision_detections_hold_the_same(instances, canvases):
     assert len(instances.select(np.zeros(4, bool)).to_supervision()) == 0
 
 
+def test_supervision_draws_exactly_the_pixels_of_the_masks(instances, canvases):
+    supervision = pytest.importorskip("supervision")
+    blank = np.zeros((*FRAME_HW, 3), np.uint8)
+    drawn = supervision.MaskAnnotator().annotate(blank.copy(), instances.to_supervision())
+    np.testing.assert_array_equal((drawn != blank).any(2), canvases.any(0))
+
+
 def test_lengths_that_disagree_are_a_broken_promise(masks):
     with pytest.raises(AssertionError):
         Instances(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, T
 from centermask.data.coco import find_split, load_coco
 from centermask.data.loader import Batch, TrainingSet, collate, training_loader
 from centermask.data.synthetic import write_shapes
+from centermask_runtime.errors import DataError
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.reference import preprocess
 
@@ -89,6 +91,16 @@ def test_workers_change_nothing_and_see_each_epoch(folder):
         for one, other in zip(expected, epoch(helped, number), strict=True):
             assert_equal(one, other)
     assert not torch.equal(first[0].images, second[0].images)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_used_comes_as_its_error(folder, tmp_path, workers):
+    """Raised in a worker it would be wrapped in torch's traceback."""
+    shutil.copytree(folder, tmp_path / "data")
+    (tmp_path / "data" / "train" / "000004.png").write_bytes(b"\x89PNG not much")
+    batches = epoch(training_loader(samples(tmp_path / "data", batch=10, workers=workers)), 0)
+    assert [type(batch) for batch in batches] == [DataError]
+    assert "000004.png" in str(batches[0])
 
 
 def test_workers_start_after_opencv_has_used_its_threads(folder):

@@ -52,7 +52,7 @@ def quick(name: str, side: int, *, epochs: int, batch: int, lr: float) -> Config
 def train_on_itself(config: Config, dataset: CocoDataset, folder: Path, *, repeats: int) -> TrainingResult:
     """Every image `repeats` times an epoch, because each epoch ends with writing files; validated on each once."""
     often = dataclasses.replace(dataset, images=dataset.images * repeats, _annotations=dataset._annotations * repeats)
-    run = RunFolder.create(folder, config.name)
+    run = RunFolder.choose(folder, config.name)
     return Trainer(config, often, dataset, run, device="cpu", augmented=False).fit()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The released model keeps what the README says of it: accuracy as weights and as ONNX, and real videos to their end."""
+"""The released model keeps what the README says of it: accuracy as weights and as ONNX; real videos to their end."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from centermask_runtime.video.sources import video_frames, video_info
 
 NAME = "nuclei_dla_46c"
 ROOT = Path(__file__).parents[1]
+SAMPLE_AP = 0.42  # mask AP on tests/data, 7 images, many in purple stain; measured 0.4345
+VAL_AP, VAL_AP50 = 0.58, 0.86  # on the validation set; measured 0.5833 and 0.8631
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +59,14 @@ def test_the_sample_clip_shows_nuclei_in_every_frame_and_no_jumps(network):
         for frame in video_frames(ROOT / "samples" / "nuclei_scan.mp4"):
             if frame.index % 30 == 0:
                 found = pipeline(frame.image)
-                assert (found.boxes >= 0).all() and (found.boxes[:, 2] <= 960).all() and (found.boxes[:, 3] <= 540).all()
+                assert (found.boxes >= 0).all() and (found.boxes.max(0)[2:] <= (960, 540)).all()
                 counts.append(len(found))
     assert len(counts) == 10 and min(counts) >= 10, counts
 
 
-def test_a_real_video_runs_to_its_end(network, shared_data):
-    path = shared_data / "videos" / "highway-720p.mp4"
+@pytest.mark.parametrize("name", ["highway-720p", "highway"])
+def test_a_real_video_runs_to_its_end(name, network, shared_data):
+    path = shared_data / "videos" / f"{name}.mp4"
     declared = video_info(path)
     with Pipeline(network) as pipeline:
         sizes = [pipeline(frame.image).frame_hw for frame in video_frames(path)]

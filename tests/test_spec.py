@@ -30,6 +30,7 @@ def test_the_grid_is_the_input_divided_by_the_stride(small_spec):
         ({"saliency_channels": 2}, "1 or the number of classes, 3"),
         ({"input_hw": (64, 100)}, "multiple of 32"),
         ({"input_hw": (0, 64)}, "multiple of 32"),
+        ({"max_detections": 3 * 16 * 24 + 1}, "1153 detections were asked of a heat map of 1152 cells"),
         ({"graph_level": "masks"}, "not one of peaks, heads"),
     ],
 )

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import math
+import resource
 import shutil
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,9 +23,11 @@ from centermask.config import AugmentConfig, Config, InputConfig, LossConfig, Mo
 from centermask.data.coco import CocoDataset, find_split, load_coco
 from centermask.data.synthetic import write_shapes
 from centermask.model.losses import Losses
+from centermask.model.network import CenterMask
 from centermask.model.weights import build_model, load_weights, save_weights, spec_of
 from centermask.training import trainer as trainer_module
 from centermask.training.ema import WeightAverage
+from centermask.training.interrupt import DeferredInterrupt
 from centermask.training.progress import TrainingDisplay
 from centermask.training.run_folder import DataSource, RunFolder
 from centermask.training.schedule import learning_rate
@@ -40,7 +46,7 @@ CONFIG = Config(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -57,9 +63,9 @@ def shapes(tmp_path_factory) -> tuple[CocoDataset, CocoDataset]:
 
 
 def new_trainer(parent: Path, shapes, config: Config = CONFIG, display: TrainingDisplay | None = None) -> Trainer:
-    run = RunFolder.create(parent, config.name)
-    run.write(config, (DataSource.of(shapes[0]), DataSource.of(shapes[1])))
-    return Trainer(config, *shapes, run, device="cpu", display=display)
+    trainer = Trainer(config, *shapes, RunFolder.choose(parent, config.name), device="cpu", display=display)
+    trainer.run.start(config, (DataSource.of(shapes[0]), DataSource.of(shapes[1])))
+    return trainer
 
 
 @pytest.fixture(scope="module")
@@ -159,12 +165,14 @@ def test_the_same_seed_gives_the_same_weights(finished, shapes, tmp_path):
     assert_same_weights(again.run.best, finished.run.best)
 
 
-def test_another_seed_gives_other_weights(finished, shapes):
-    other = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, seed=1))
-    name = "base.level0.0.weight"
-    model = build_model(CONFIG, 3)
-    torch.manual_seed(other.train.seed)
-    assert not torch.equal(model.state_dict()[name], build_model(other, 3).state_dict()[name])
+def test_the_seed_chooses_the_first_weights(shapes, tmp_path):
+    def first_weights(seed: int) -> torch.Tensor:
+        config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, seed=seed))
+        model = Trainer(config, *shapes, RunFolder(tmp_path / "none"), device="cpu").model
+        return model.state_dict()["base.level0.0.weight"]
+
+    assert torch.equal(first_weights(0), first_weights(0))
+    assert not torch.equal(first_weights(0), first_weights(1))
 
 
 @pytest.mark.parametrize("step", [2, 6, None], ids=lambda step: "validation" if step is None else f"step {step}")
@@ -184,6 +192,49 @@ def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path,
     rows, truth = (list(csv.DictReader(run.results.open())) for run in (resumed.run, finished.run))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["val/segm_AP"] for row in rows] == [row["val/segm_AP"] for row in truth]
+
+
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(finished, shapes, tmp_path, monkeypatch):
+    """A real signal between the optimizer and the counters; the step is neither lost nor taken twice."""
+    trainer = new_trainer(tmp_path, shapes)
+    update = trainer.average.update
+
+    def signalled(model: CenterMask) -> None:
+        if trainer.step == 1:  # the second step
+            signal.raise_signal(signal.SIGINT)
+        update(model)
+
+    monkeypatch.setattr(trainer.average, "update", signalled)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
+    resumed.resume()
+    assert resumed.step == trainer.step == 2
+    resumed.fit()
+    assert_same_weights(resumed.run.last, finished.run.last)
+    assert_same_weights(resumed.run.best, finished.run.best)
+
+
+def test_the_first_ctrl_c_waits_for_a_look_and_the_second_does_not():
+    with DeferredInterrupt() as interrupt:
+        interrupt.look()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.look()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone():
+    def look() -> object:
+        with DeferredInterrupt() as interrupt:
+            interrupt.look()
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(look).result() is signal.getsignal(signal.SIGINT)
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, shapes, tmp_path):
@@ -259,6 +310,52 @@ def test_a_learning_rate_that_explodes_is_named_in_the_first_epoch(shapes, tmp_p
         trainer.fit()
 
 
+class PoisonedAverage(TrainingDisplay):
+    """Puts a NaN among the averaged weights after a step, as a gradient that overflows in the last step would."""
+
+    trainer: Trainer
+
+    def step(self, epoch: int, step: int, losses: Losses, advanced: int) -> None:
+        super().step(epoch, step, losses, advanced)
+        self.trainer.average.state_dict()["heatmap.2.bias"].fill_(math.nan)
+
+
+def test_averaged_weights_that_are_no_numbers_are_never_saved(shapes, tmp_path):
+    display = PoisonedAverage(quiet=True)
+    display.trainer = trainer = new_trainer(tmp_path, shapes, display=display)
+    with pytest.raises(CenterMaskError, match=r"The average of the weights is not a number any more at step 3"):
+        trainer.fit()
+    assert list((trainer.run.path / "weights").iterdir()) == [] and not trainer.run.checkpoint.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_what_this_machine_cannot_do_is_refused(shapes, tmp_path):
+    with pytest.raises(UsageError, match=r"--device cuda needs a GPU"):
+        Trainer(CONFIG, *shapes, RunFolder(tmp_path), device="cuda")
+    half = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, precision="16-mixed"))
+    with pytest.raises(UsageError, match=r"16-mixed needs a GPU; use bf16-mixed or 32-true"):
+        Trainer(half, *shapes, RunFolder(tmp_path))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_loss_scale_of_half_precision_is_resumed(shapes, tmp_path):
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, precision="16-mixed"))
+    trainer = Trainer(config, *shapes, RunFolder(tmp_path / "half"))
+    trainer.fit()
+    resumed = Trainer(config, *shapes, trainer.run)
+    resumed.resume()
+    scale = trainer.fabric.strategy.precision.state_dict()
+    assert scale and resumed.fabric.strategy.precision.state_dict() == scale
+
+
+def test_more_detections_than_cells_are_refused(shapes, tmp_path):
+    model = dataclasses.replace(CONFIG.model, max_detections=3 * 16 * 16)
+    Trainer(dataclasses.replace(CONFIG, model=model), *shapes, RunFolder(tmp_path), device="cpu")
+    model = dataclasses.replace(CONFIG.model, max_detections=3 * 16 * 16 + 1)
+    with pytest.raises(UsageError, match=r"model.max_detections 769 is more than the 3 x 16 x 16 cells"):
+        Trainer(dataclasses.replace(CONFIG, model=model), *shapes, RunFolder(tmp_path), device="cpu")
+
+
 def test_data_sets_that_do_not_fit_are_refused(shapes, tmp_path):
     nuclei = load_coco(*find_split(NUCLEI, "val"))
     with pytest.raises(DataError, match="have different categories"):
@@ -266,29 +363,61 @@ def test_data_sets_that_do_not_fit_are_refused(shapes, tmp_path):
     nothing = dataclasses.replace(shapes[0], images=(), _annotations=())
     with pytest.raises(DataError, match="has no image to train on"):
         new_trainer(tmp_path, (nothing, shapes[1]))
-    without = dataclasses.replace(shapes[1], _annotations=((), ()))
-    with pytest.raises(DataError, match="has no object, so there is nothing to validate on"):
-        new_trainer(tmp_path, (shapes[0], without))
+    crowds = [tuple(dataclasses.replace(one, crowd=True) for one in of_image) for of_image in shapes[1]._annotations]
+    for useless in (((), ()), tuple(crowds)):
+        without = dataclasses.replace(shapes[1], _annotations=useless)
+        with pytest.raises(DataError, match="has no object but crowds, so there is nothing to validate on"):
+            new_trainer(tmp_path, (shapes[0], without))
+    assert list(tmp_path.iterdir()) == []  # no run folder is left behind
 
 
 # ---- run folder -----------------------------------------------------------------------------------------------------
 
 
 def test_run_folders_count_up(tmp_path):
-    names = [RunFolder.create(tmp_path / "runs" / "train", "x").path.name for _ in range(3)]
-    assert names == ["x", "x2", "x3"]
+    sources = DataSource("a", "b"), DataSource("c", "d")
+    for name in ("x", "x2", "x3"):
+        for _ in range(2):  # choosing takes no name, starting does
+            run = RunFolder.choose(tmp_path / "runs" / "train", "x")
+            assert run.path.name == name and not run.path.exists()
+        run.start(CONFIG, sources)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"cannot be made .*; choose another --output"):
-        RunFolder.create(tmp_path / "file", "x")
+    for taken in (RunFolder.choose(tmp_path / "file", "x"), run):
+        with pytest.raises(UsageError, match=r"cannot be made .*; choose another --output"):
+            taken.start(CONFIG, sources)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    run = RunFolder.create(tmp_path, "x")
+    run = RunFolder(tmp_path)
     run.save_checkpoint({"step": 1})
     with pytest.raises(Exception, match="pickle"):
         run.save_checkpoint({"step": lambda: None})
     assert run.load_checkpoint() == {"step": 1}
-    assert {path.name for path in run.path.iterdir()} == {"weights", "checkpoint.pt"}
+    assert [path.name for path in run.path.iterdir()] == ["checkpoint.pt"]
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process can grow beyond 100 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path):
+    run, source = RunFolder(tmp_path / "x"), DataSource("a", "b")
+    with pytest.raises(CenterMaskError, match=r"args\.yaml cannot be written"), full_disk():
+        run.start(CONFIG, (source, source))
+    with pytest.raises(CenterMaskError, match=r"checkpoint\.pt cannot be written; make room on the disk"), full_disk():
+        run.save_checkpoint({"model": torch.zeros(1000)})
+    with pytest.raises(CenterMaskError, match=r"results\.csv cannot be written"), full_disk():
+        for epoch in range(1, 50):
+            run.append_results({"epoch": epoch})
+    assert run.results.read_text().startswith("epoch\n1\n2\n") and run.results.read_text().endswith("\n")
+    assert {path.name for path in run.path.iterdir()} == {"weights", "results.csv"}
 
 
 # ---- schedule and average -------------------------------------------------------------------------------------------
@@ -307,9 +436,9 @@ def test_cosine_schedule_by_hand():
     assert learning_rate(100, 100, config) == pytest.approx(2 * 0.01)
 
 
-def test_the_papers_schedule_drops_after_90_and_120_epochs():
+def test_the_papers_schedule_drops_after_nine_and_twelve_thirteenths():
     config = TrainConfig()
-    rates = [learning_rate(10_000 * epoch, 10_000 * 130, config) for epoch in (1, 89, 90, 119, 120, 129)]
+    rates = [learning_rate(step, 260_000, config) for step in (500, 179_999, 180_000, 239_999, 240_000, 259_999)]
     assert rates == pytest.approx([2.5e-4, 2.5e-4, 2.5e-5, 2.5e-5, 2.5e-6, 2.5e-6])
 
 
@@ -349,6 +478,11 @@ def test_weights_come_back(weights):
     model, spec, config = load_weights(weights)
     assert config == CONFIG and spec.category_ids == (1, 2, 9) and not model.training
     assert [path.name for path in weights.parent.iterdir()] == ["tiny.safetensors"]  # no temporary file stays
+
+
+def test_weights_can_be_read_by_whom_the_umask_lets(weights, tmp_path):
+    (tmp_path / "plain").touch()
+    assert weights.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_missing_weights_file_is_named(tmp_path):

@@ -14,10 +14,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.images import read_image
 from centermask_runtime.instances import BoxMasks, Instances
 from centermask_runtime.video.results import CocoWriter
 from centermask_runtime.video.sinks import VideoWriter
-from centermask_runtime.video.sources import frames, image_frames, is_video, read_image, video_frames, video_info
+from centermask_runtime.video.sources import frames, image_frames, is_video, video_frames, video_info
 
 SIZE_HW = (48, 64)
 
@@ -136,6 +137,31 @@ def test_a_video_cut_off_gives_what_can_be_decoded_and_then_raises(tmp_path, par
         assert found
 
 
+def test_a_clip_cut_without_encoding_again_is_whole(tmp_path):
+    """From frame 30 of keyframes 0, 24, 48: the file holds 24 to 29 too, and its edit list hides them."""
+    path, cut = tmp_path / "v.mp4", tmp_path / "cut.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"g": "24", "bf": "0", "sc_threshold": "0"})
+        stream.height, stream.width = SIZE_HW
+        stream.pix_fmt = "yuv420p"
+        for index in range(60):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index % 12), format="bgr24")))
+        container.mux(stream.encode())
+    with av.open(str(path)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        start = round(3 / source.streams.video[0].time_base)
+        source.seek(start, stream=source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, stream
+                target.mux(packet)
+    found = list(frames(cut))
+    with av.open(str(cut)) as container:
+        assert container.streams.video[0].frames == 36 > len(found), "this file hides nothing"
+    assert len(found) == 30
+    assert np.abs(found[0].image[20:].astype(int) - picture(30 % 12)[20:]).max() <= 6
+
+
 def test_a_video_without_its_index_is_a_data_error(tmp_path):
     path = write_video(tmp_path / "v.mp4")
     path.write_bytes(path.read_bytes()[:300])
@@ -195,6 +221,17 @@ def test_a_folder_gives_its_images_by_name(tmp_path):
     assert [frame.name for frame in found] == ["a.JPG", "b.png", "ünïcödé 猫.bmp"]
     np.testing.assert_array_equal(found[1].image, picture(0))
     assert all(frame.time_s is None for frame in found)
+
+
+def test_a_damaged_image_gives_one_sentence_and_no_lines_of_opencv(tmp_path, capfd):
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    (tmp_path / "b.png").write_text("no image")
+    (tmp_path / "c.tif").write_bytes(b"II*\0" + bytes(20))
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(DataError, match=path.name):
+            read_image(path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_unreadable_image_in_a_folder_is_reported_and_skipped(tmp_path):

@@ -51,7 +51,7 @@ def checks(as_json: bool) -> None:
             table.add_row(key, ", ".join(value) if isinstance(value, list) else str(value))
     for extra, versions in found.items():
         missing = [package for package, number in versions.items() if number is None]
-        state = "ready" if not missing else f"missing {', '.join(missing)}: pip install 'centermask[{extra}]'"
+        state = "ready" if not missing else f"missing {', '.join(missing)}: pip install -e '.[{extra}]'"
         listed = ", ".join(f"{package} {number}" for package, number in versions.items() if number)
         table.add_row(f"{extra}: {state}", listed)
     Console().print(table)

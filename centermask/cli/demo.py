@@ -21,21 +21,21 @@ def demo(samples: Path, output: Path) -> None:
 
     from centermask.cli.contact_sheet import contact_sheet
     from centermask.cli.display import parity_table, speed_table
-    from centermask.cli.options import find_model, require
+    from centermask.cli.options import find_model, require_export
     from centermask.cli.predict_run import RESULTS, predict_images, predict_video, write_picture
     from centermask_runtime.errors import DataError
+    from centermask_runtime.images import image_files, read_image
     from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
     from centermask_runtime.pipeline import Pipeline
     from centermask_runtime.speed import measure
-    from centermask_runtime.video.sources import image_files, read_image, video_frames
+    from centermask_runtime.video.sources import video_frames
 
     clip, images = samples / CLIP, samples / "images"
     if not clip.is_file() or not images.is_dir():
         raise DataError(
             f"The samples are not in {samples}; run the demo in a checkout, or name them by --samples FOLDER."
         )
-    require("onnx", "export", "exporting")
-    require("torch", "export", "exporting")
+    require_export()
     from centermask_export.export import export_checked
 
     console = Console()
@@ -43,7 +43,6 @@ def demo(samples: Path, output: Path) -> None:
     console.rule("1. Export to ONNX")
     report = export_checked(find_model(MODEL), artefact)
     console.print(parity_table(report, artefact))
-    report.require(artefact)
     with Pipeline(OnnxRuntimeNetwork(artefact)) as pipeline:
         console.rule("2. Sample images")
         found = predict_images(pipeline, str(images), output / "images", labels=False)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from centermask_runtime.speed import REPORTED_FPS, SpeedReport
+from centermask_runtime.speed import REPORTED_FPS, REPORTED_ON, SpeedReport
 
 if TYPE_CHECKING:
     from centermask_export.parity import ParityReport
@@ -40,20 +40,20 @@ def loop_bar() -> Iterator[Callable[[Iterator[int], int, str], Iterator[int]]]:
         yield wrap
 
 
-def metrics_table(metrics: dict[str, dict[str, float]], title: str) -> Table:
+def metrics_table(metrics: dict[str, dict[str, float]], title: str) -> Group:
     names = list(metrics["segm"])
-    table = Table("", *names, title=title, title_justify="left")
+    table = Table("", *names)
     for kind, label in (("bbox", "box"), ("segm", "mask")):
         table.add_row(label, *(f"{metrics[kind][name]:.4f}" for name in names))
-    return table
+    return Group(title, table)
 
 
-def parity_table(report: ParityReport, artefact: Path) -> Table:
+def parity_table(report: ParityReport, artefact: Path) -> Group:
     title = (
         f"{artefact}: PyTorch and ONNX Runtime on {report.images} images, {report.matched} detections matched, "
         f"{report.unmatched} not"
     )
-    table = Table("output", "largest difference", "mean", "allowed", "", title=title, title_justify="left")
+    table = Table("output", "largest difference", "mean", "allowed", "")
     for output in report.outputs:
         table.add_row(
             output.name,
@@ -62,10 +62,10 @@ def parity_table(report: ParityReport, artefact: Path) -> Table:
             f"{output.tolerance:g}",
             "ok" if output.ok else "FAILED",
         )
-    return table
+    return Group(title, table)
 
 
-def speed_table(report: SpeedReport) -> Table:
+def speed_table(report: SpeedReport) -> Group:
     height, width = report.frame_hw
     title = (
         f"{report.model} ({report.precision}, {report.input_hw[1]}x{report.input_hw[0]}) on {width}x{height} video, "
@@ -73,12 +73,10 @@ def speed_table(report: SpeedReport) -> Table:
     )
     caption = (
         f"{report.network}; {report.machine['cpu']}. {report.fps:.1f} FPS is {report.fps / REPORTED_FPS:.2f} x the "
-        f"{REPORTED_FPS} FPS that the paper reports for DLA-34 at 512x512 on a GPU we could not establish."
+        f"{REPORTED_FPS} FPS that the paper reports for DLA-34 at 512x512 on {REPORTED_ON}."
     )
-    table = Table(
-        "stage", "median ms", "p95 ms", title=title, caption=caption, title_justify="left", caption_justify="left"
-    )
+    table = Table("stage", "median ms", "p95 ms")
     for stage in report.stages:
         table.add_row(stage.stage, f"{stage.median_ms:.2f}", f"{stage.p95_ms:.2f}")
     table.add_row("FPS", f"{report.fps:.1f}", "")
-    return table
+    return Group(title, table, caption)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from centermask_runtime.errors import ModelError, UsageError, did_you_mean
+from centermask_runtime.errors import DataError, ModelError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from centermask.data.coco import CocoDataset
@@ -49,6 +49,8 @@ def open_dataset(data: Path | None, split: str, annotations: Path | None, images
     if (data is None) == (annotations is None):
         raise UsageError("Name the data set by --data FOLDER, or by --annotations FILE with --images FOLDER.")
     if data is not None:
+        if not data.is_dir():
+            raise DataError(f"There is no folder '{data}': check the path that --data names.")
         return load_coco(*find_split(data, split))
     assert annotations is not None
     if images is None:
@@ -95,4 +97,9 @@ def require(module: str, extra: str, purpose: str) -> None:
     import importlib.util
 
     if importlib.util.find_spec(module) is None:
-        raise UsageError(f"{module} is needed for {purpose}: pip install 'centermask[{extra}]'.")
+        raise UsageError(f"{module} is needed for {purpose}: pip install -e '.[{extra}]'.")
+
+
+def require_export() -> None:
+    for module in ("torch", "onnx", "onnxscript"):
+        require(module, "export", "exporting")

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from centermask.cli.options import model_option, open_network, threads_option
+from centermask_runtime.errors import UsageError
 
 
 @click.command()
 @model_option
-@click.option("--source", required=True, help="An image, a folder of images, a video, or a stream's address.")
+@click.option("--source", required=True, help="An image, a folder of images, or a video.")
 @click.option("--output", type=click.Path(path_type=Path), help="A folder (default: runs/predict, predict2, ...).")
 @click.option("--conf", type=float, help="Score threshold (default: the model's).")
 @click.option("--mask-threshold", type=float, help="Mask threshold (default: the model's).")
@@ -32,8 +33,10 @@ def predict(
 
     from centermask.cli.predict_run import free_folder, predict_images, predict_video
     from centermask_runtime.pipeline import Pipeline
-    from centermask_runtime.video.sources import is_video
+    from centermask_runtime.video.sources import is_stream, is_video
 
+    if is_stream(source):
+        raise UsageError(f"--source {source} is a stream's address, and predict takes files: record it, then predict.")
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
     with Pipeline(
         open_network(model, threads), score_threshold=conf, mask_threshold=mask_threshold, max_detections=max_det,
@@ -41,8 +44,9 @@ def predict(
     ) as pipeline:  # fmt: skip
         run = predict_video if is_video(source) else predict_images
         summary = run(pipeline, source, output or free_folder(Path("runs"), "predict"), save, boxes, labels)
-    for sentence in summary.skipped:
-        click.echo(f"Skipped: {sentence}", err=True)
+    if len(summary.skipped) > 1:  # one alone is the error below
+        for sentence in summary.skipped:
+            click.echo(f"Skipped: {sentence}", err=True)
     click.echo(
         f"{summary.objects} objects in {summary.frames} frames, {summary.fps:.1f} FPS of the pipeline; "
         f"results in {summary.output}",

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask.cli.display import bar
-from centermask_runtime.errors import CenterMaskError, DataError
+from centermask_runtime.errors import CenterMaskError, DataError, UsageError
+from centermask_runtime.images import image_files
 from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import write_whole
 from centermask_runtime.pipeline import Pipeline
 from centermask_runtime.reference import overlay
 from centermask_runtime.video.results import CocoWriter
 from centermask_runtime.video.sinks import VideoWriter
-from centermask_runtime.video.sources import Frame, frames, image_files, video_info
+from centermask_runtime.video.sources import frames, video_info
 
 RESULTS = "predictions.json"
 
@@ -48,6 +49,8 @@ class PredictSummary:
 
     def require_complete(self) -> None:
         """Raises DataError when inputs were skipped, after everything else has been done."""
+        if len(self.skipped) == 1:
+            raise DataError(self.skipped[0])
         if self.skipped:
             every = self.frames + len(self.skipped)
             raise DataError(f"{len(self.skipped)} of {every} inputs could not be read; the rest is in {self.output}.")
@@ -72,14 +75,22 @@ def predict_images(
 ) -> PredictSummary:
     """An image or a folder. One bad file in a folder does not stop the rest: it is listed in the summary."""
     summary = PredictSummary(output)
-    count = len(image_files(Path(source))) if Path(source).is_dir() else 1
+    files = image_files(Path(source)) if Path(source).is_dir() else [Path(source)]
+    if save:
+        for path in files:
+            _refuse_to_overwrite(path, picture_path(output / path.name))
     found = frames(source, on_skip=summary.skipped.append)
+    first = next(found, None)
+    if first is None:  # a source that cannot be read leaves no output behind
+        count = len(summary.skipped)
+        raise DataError(
+            summary.skipped[0] if count == 1 else f"None of the {count} images in {source} could be read; check them."
+        )
     with contextlib.ExitStack() as stack:
-        first = next(found, None)  # a source that cannot be read leaves no output behind
         results = stack.enter_context(_results(pipeline, output / RESULTS))
         progress = stack.enter_context(bar())
-        task = progress.add_task("predict", total=count, note="")
-        for frame in _chain(first, found):
+        task = progress.add_task("predict", total=len(files), note="")
+        for frame in itertools.chain([first], found):
             instances = pipeline(frame.image)
             summary.count(pipeline, instances)
             results.add(instances, frame.name)
@@ -95,11 +106,13 @@ def predict_video(
 ) -> PredictSummary:
     """A video -> <stem>.mp4 and predictions.json. A damaged end is reported; what came before it is kept."""
     summary = PredictSummary(output)
+    target = output / f"{Path(source).stem}.mp4"
+    if save:
+        _refuse_to_overwrite(Path(source), target)
     info = video_info(source)
     with contextlib.ExitStack() as stack:
         results = stack.enter_context(_results(pipeline, output / RESULTS))
         progress = stack.enter_context(bar())
-        target = output / f"{Path(source).stem}.mp4"
         writer = stack.enter_context(VideoWriter(target, info.size_hw, info.fps)) if save else None
         task = progress.add_task("predict", total=info.count, note="")
         try:
@@ -120,9 +133,14 @@ def predict_video(
     return summary
 
 
+def picture_path(path: Path) -> Path:
+    """Pictures are .png and .jpg; another kind keeps its name and becomes .png: a.bmp -> a.bmp.png."""
+    return path if path.suffix.lower() in (".png", ".jpg", ".jpeg") else path.with_name(f"{path.name}.png")
+
+
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Written as .png or .jpg after its name; other kinds become .png."""
-    path = path if path.suffix.lower() in (".png", ".jpg", ".jpeg") else path.with_suffix(".png")
+    """Writes it to picture_path(path)."""
+    path = picture_path(path)
     done, content = cv2.imencode(path.suffix, picture)
     if not done:
         raise CenterMaskError(f"The picture {path} of {picture.shape[1]} x {picture.shape[0]} cannot be encoded.")
@@ -133,7 +151,6 @@ def _results(pipeline: Pipeline, path: Path) -> CocoWriter:
     return CocoWriter(path, pipeline.spec.class_names, pipeline.spec.category_ids)
 
 
-def _chain(first: Frame | None, rest: Iterator[Frame]) -> Iterator[Frame]:
-    if first is not None:
-        yield first
-    yield from rest
+def _refuse_to_overwrite(source: Path, target: Path) -> None:
+    if source.exists() and target.exists() and target.samefile(source):
+        raise UsageError(f"{target} is the source itself; choose another --output.")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from centermask.cli.options import open_dataset, require
 from centermask_runtime.errors import UsageError
@@ -43,21 +44,25 @@ def train(
     from centermask.training.trainer import Trainer
 
     if resume is not None:
+        _only_how_to_resume(click.get_current_context())
         run = RunFolder(resume)
         settings, sources = run.read()
+        train_set, val_set = (source.load() for source in sources)
     else:
         if config is None:
             raise UsageError("Name what to train by --config FILE, such as configs/dla_34.yaml, or a run by --resume.")
         settings = load_config(config, (*_as_overrides(shortcuts), *overrides))
+        if annotations is not None and (val_annotations is None or val_images is None):
+            raise UsageError(f"--annotations {annotations} needs --val-annotations and --val-images to validate on.")
         train_set = open_dataset(data, "train", annotations, images)
-        val_set = open_dataset(data, "val", val_annotations if data is None else None, val_images)
-        sources = DataSource.of(train_set), DataSource.of(val_set)
-        run = RunFolder.create(output, name or settings.name)
-        run.write(settings, sources)
+        val_set = open_dataset(data, "val", val_annotations, val_images)
+        run = RunFolder.choose(output, name or settings.name)
     display = TrainingDisplay(quiet=quiet)
-    trainer = Trainer(settings, sources[0].load(), sources[1].load(), run, device=device, display=display)
+    trainer = Trainer(settings, train_set, val_set, run, device=device, display=display)
     if resume is not None:
         trainer.resume()
+    else:  # nothing is written before all of it is known to go together
+        run.start(settings, (DataSource.of(train_set), DataSource.of(val_set)))
     try:
         result = trainer.fit()
     except KeyboardInterrupt:
@@ -69,6 +74,14 @@ def train(
 
     title = f"{run.best}, mask threshold {result.spec.mask_threshold}"
     Console(quiet=quiet).print(metrics_table(result.metrics, title))
+
+
+def _only_how_to_resume(context: click.Context) -> None:
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if given - {"resume", "device", "quiet"}:
+        raise UsageError(
+            "--resume continues a run with its own config and data; leave the other options out, or start a new run."
+        )
 
 
 def _as_overrides(shortcuts: dict[str, int | float | None]) -> list[str]:

@@ -13,16 +13,19 @@ from centermask.cli.options import data_options, model_option, open_dataset, ope
 @click.command()
 @model_option
 @data_options
-@click.option("--conf", type=float, default=0.05, show_default=True, help="Lowest score that counts.")
+@click.option(
+    "--conf", type=float, help="Lowest score that counts (default: that of COCO evaluation, far below predict's)."
+)
 @click.option("--mask-threshold", type=float, help="Instead of the model's own.")
 @click.option("--save-json", type=click.Path(path_type=Path, dir_okay=False), help="Write COCO results here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON line, last.")
 @threads_option
 def val(
-    model: str, data: Path | None, split: str, annotations: Path | None, images: Path | None, conf: float,
+    model: str, data: Path | None, split: str, annotations: Path | None, images: Path | None, conf: float | None,
     mask_threshold: float | None, save_json: Path | None, as_json: bool, threads: int | None,
 ) -> None:  # fmt: skip
     """Box and mask AP of a model on a COCO data set, by pycocotools, through the pipeline that predict uses."""
+    import contextlib
     import json
     import math
 
@@ -31,15 +34,22 @@ def val(
     from centermask.cli.display import loop_bar, metrics_table
 
     require("pycocotools", "train", "computing AP")
-    from centermask.evaluation.evaluate import evaluate
-    from centermask_runtime.partial_file import write_whole
+    from centermask.evaluation.evaluate import SCORE_THRESHOLD, evaluate
+    from centermask_runtime.partial_file import PartialFile
 
     dataset = open_dataset(data, split, annotations, images)
-    with open_network(model, threads) as network, loop_bar() as progress:
-        evaluation = evaluate(network, dataset, score_threshold=conf, mask_threshold=mask_threshold, progress=progress)
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(open_network(model, threads))
+        # reserved before the work: a place that cannot be written is found now
+        results = None if save_json is None else stack.enter_context(PartialFile(save_json))
+        progress = stack.enter_context(loop_bar())
+        score_threshold = SCORE_THRESHOLD if conf is None else conf
+        evaluation = evaluate(
+            network, dataset, score_threshold=score_threshold, mask_threshold=mask_threshold, progress=progress
+        )
+        if results is not None:
+            results.write(json.dumps(evaluation.results).encode())
         spec, description = network.spec, network.description
-    if save_json is not None:
-        write_whole(save_json, json.dumps(evaluation.results).encode())
     Console(stderr=as_json).print(
         metrics_table(evaluation.metrics, f"{spec.name} on {len(dataset)} images, {description}")
     )

@@ -8,7 +8,7 @@ Whatever cannot be used is found at load, in one sentence that names the file an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from centermask_runtime.errors import DataError
-from centermask_runtime.video.sources import read_image
+from centermask_runtime.images import read_image
 
 Rect = tuple[int, int, int, int]  # x0, y0, x1, y1 in whole pixels, x1 and y1 excluded
 Segmentation = tuple[NDArray[np.float64], ...] | dict[str, Any]  # polygons as flat x, y lists, or run lengths
@@ -116,19 +116,20 @@ def load_coco(annotations: Path, images: Path) -> CocoDataset:
     of_image: dict[int, list[_Annotation]] = {image_id: [] for image_id in records}
     for annotation_id, entry in _by_id(content["annotations"], "annotation", annotations).items():
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        if image_id not in records:
+        if not isinstance(image_id, Hashable) or image_id not in records:
             raise DataError(
                 f"{annotations}: annotation id {annotation_id} is of image id {image_id}, which is not in 'images'."
             )
-        if category_id not in label_of:
+        if not isinstance(category_id, Hashable) or category_id not in label_of:
             raise DataError(
                 f"{annotations}: annotation id {annotation_id} is of category id {category_id}, "
                 "which is not in 'categories'."
             )
         segmentation = _segmentation(entry, records[image_id], annotations)
         _check_inside(entry, segmentation, records[image_id], annotations)
-        crowd = bool(entry.get("iscrowd", 0))
-        of_image[image_id].append(_Annotation(annotation_id, label_of[category_id], segmentation, crowd))
+        if (crowd := entry.get("iscrowd", 0)) not in (0, 1):
+            raise DataError(f"{annotations}: annotation id {annotation_id} has an 'iscrowd' that is neither 0 nor 1.")
+        of_image[image_id].append(_Annotation(annotation_id, label_of[category_id], segmentation, bool(crowd)))
     return CocoDataset(
         annotations,
         images,
@@ -212,6 +213,8 @@ def _segmentation(entry: Mapping[str, Any], image: ImageRecord, source: Path) ->
             raise DataError(f"{where} has a mask of size {size}, but the image is [{image.height}, {image.width}].")
         if not isinstance(counts, (str, list)):
             raise DataError(f"{where} has a mask without run lengths in 'counts'.")
+        if isinstance(counts, list) and not all(isinstance(run, int) and run >= 0 for run in counts):
+            raise DataError(f"{where} has run lengths that are not all whole numbers of 0 or more.")
         if isinstance(counts, list) and sum(counts) != image.height * image.width:
             raise DataError(f"{where} has run lengths for {sum(counts)} of {image.height * image.width} pixels.")
         return {"size": size, "counts": counts}
@@ -221,12 +224,17 @@ def _segmentation(entry: Mapping[str, Any], image: ImageRecord, source: Path) ->
         if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
             length = len(part) if isinstance(part, list) else 0
             raise DataError(f"{where} has a polygon of {length} numbers; it needs x and y of at least 3 points.")
-    return tuple(np.array(part, np.float64) for part in value)
+    polygons = tuple(numbers for part in value if (numbers := _numbers(part)) is not None)
+    if len(polygons) < len(value):
+        raise DataError(f"{where} has a polygon that is no flat list of finite numbers.")
+    return polygons
 
 
 def _check_inside(entry: Mapping[str, Any], segmentation: Segmentation, image: ImageRecord, source: Path) -> None:
-    if isinstance(box := entry.get("bbox"), list) and len(box) == 4:
-        x0, y0, x1, y1 = box[0], box[1], box[0] + box[2], box[1] + box[3]
+    if isinstance(values := entry.get("bbox"), list) and len(values) == 4:
+        if (box := _numbers(values)) is None:
+            raise DataError(f"{source}: annotation id {entry['id']} has a 'bbox' that is not four finite numbers.")
+        x0, y0, x1, y1 = *box[:2], *(box[:2] + box[2:])
     elif isinstance(segmentation, tuple):
         flat = np.concatenate(segmentation)
         x0, y0, x1, y1 = flat[::2].min(), flat[1::2].min(), flat[::2].max(), flat[1::2].max()
@@ -237,3 +245,13 @@ def _check_inside(entry: Mapping[str, Any], segmentation: Segmentation, image: I
             f"{source}: annotation id {entry['id']} lies outside of image id {image.id}: box x {x0:g} to {x1:g}, "
             f"y {y0:g} to {y1:g}, image {image.width} x {image.height} pixels."
         )
+
+
+def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
+    """A flat list of finite numbers; None for anything else."""
+    try:
+        array = np.array(values)
+    except ValueError:  # lists of different lengths
+        return None
+    flat = array.ndim == 1 and array.dtype.kind in "iuf"  # text, true and null would make it another kind
+    return array.astype(np.float64) if flat and np.isfinite(array).all() else None

@@ -7,7 +7,8 @@ A sample depends on (seed, epoch, index) alone: not on the number of workers, no
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from centermask.config import Config
 from centermask.data.augment import jitter_colour, letterbox_affine, sample_affine, warp_image
 from centermask.data.coco import CocoDataset, ObjectMask
 from centermask.data.targets import Targets, make_targets
+from centermask_runtime.errors import CenterMaskError
 
 Sample = tuple[NDArray[np.uint8], Targets]
 STRIDE = 4  # canvas pixels a heat-map cell, as ModelSpec.stride
@@ -54,8 +56,11 @@ class Batch:
         return Batch(**{field.name: change(getattr(self, field.name)) for field in dataclasses.fields(self)})
 
 
-class TrainingSet(Dataset[Sample]):
-    """Images as the network sees them in training, with targets. augmented=False: letterboxed, as in inference."""
+class TrainingSet(Dataset[Sample | CenterMaskError]):
+    """Images as the network sees them in training, with targets. augmented=False: letterboxed, as in inference.
+
+    In the place of an image that cannot be used stands its error, as one raised in a worker would lose its kind.
+    """
 
     def __init__(self, dataset: CocoDataset, config: Config, *, augmented: bool = True) -> None:
         self.dataset = dataset
@@ -82,7 +87,13 @@ class TrainingSet(Dataset[Sample]):
         self._epoch.fill_(epoch)
         self.skip = skip
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample | CenterMaskError:
+        try:
+            return self._sample(index)
+        except CenterMaskError as error:
+            return error
+
+    def _sample(self, index: int) -> Sample:
         image, objects = self._source(index)
         canvas_hw = self.config.canvas_hw if self.augmented else self.config.input.size
         frame_hw = image.shape[0], image.shape[1]
@@ -128,10 +139,15 @@ class EpochShuffle(Sampler[int]):
         return iter(rng.permutation(len(self._samples)).tolist()[self._samples.skip :])
 
 
-def collate(samples: list[Sample]) -> Batch:
-    """Stacks images and maps, joins the objects. An image without objects adds none."""
-    images = [image for image, _ in samples]
-    targets = [target for _, target in samples]
+def collate(samples: Sequence[Sample | CenterMaskError]) -> Batch | CenterMaskError:
+    """Stacks images and maps, joins the objects; the first error instead, if there is one."""
+    images: list[NDArray[np.uint8]] = []
+    targets: list[Targets] = []
+    for sample in samples:
+        if isinstance(sample, CenterMaskError):
+            return sample
+        images.append(sample[0])
+        targets.append(sample[1])
     counts = torch.tensor([len(target.labels) for target in targets])
     return Batch(
         images=_stack(images),
@@ -148,8 +164,11 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
-def training_loader(samples: TrainingSet) -> DataLoader[Sample]:
-    """Batches (of type Batch) in a seeded random order. A last, smaller batch is dropped unless it is the only one."""
+def training_loader(samples: TrainingSet, *, pin_memory: bool = False) -> DataLoader[Sample | CenterMaskError]:
+    """Batches (Batch, or the CenterMaskError of one of its images) in a seeded random order.
+
+    A last, smaller batch is dropped unless it is the only one.
+    """
     train = samples.config.train
     return DataLoader(
         samples,
@@ -158,7 +177,7 @@ def training_loader(samples: TrainingSet) -> DataLoader[Sample]:
         num_workers=train.workers,
         collate_fn=collate,
         drop_last=len(samples) >= train.batch,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         persistent_workers=train.workers > 0,
         worker_init_fn=_start_worker,
     )
@@ -168,6 +187,7 @@ def _start_worker(_: int) -> None:
     # The workers share the cores already. Not 1: that waits for the threads of the parent's pool to end, which do not
     # exist in a forked process, and hangs whenever the parent has used OpenCV before.
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer answers Ctrl-C, and may need one more batch for that
 
 
 def _stack(arrays: list[NDArray[Any]]) -> Tensor:

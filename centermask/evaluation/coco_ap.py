@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 def load_ground_truth(annotation_file: Path, only: set[int] | None = None) -> COCO:
     """The annotation file as pycocotools wants it: `area` and `iscrowd`, which many exporters omit, are filled in.
 
+    Annotations are numbered from 1, because COCOeval takes the id 0 of a match for no match.
+
     `only` keeps the images of these ids.
     """
     content = json.loads(annotation_file.read_text())
@@ -29,8 +32,9 @@ def load_ground_truth(annotation_file: Path, only: set[int] | None = None) -> CO
         content["images"] = [image for image in content["images"] if image["id"] in only]
         content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in only]
     size = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
-    for annotation in content["annotations"]:
-        annotation.setdefault("iscrowd", 0)
+    for number, annotation in enumerate(content["annotations"], 1):
+        annotation["id"] = number
+        annotation["iscrowd"] = int(bool(annotation.get("iscrowd", 0)))
         if "area" not in annotation or "bbox" not in annotation:
             counts = _as_rle(annotation["segmentation"], size[annotation["image_id"]])
             annotation.setdefault("area", float(coco_mask.area(counts)))
@@ -43,14 +47,17 @@ def load_ground_truth(annotation_file: Path, only: set[int] | None = None) -> CO
     return truth
 
 
-def coco_ap(truth: COCO, results: list[dict[str, Any]], max_detections: int) -> Metrics:
+def coco_ap(
+    truth: COCO, results: list[dict[str, Any]], max_detections: int, kinds: Sequence[str] = ("bbox", "segm")
+) -> Metrics:
     """AP of results in COCO's format, over all images of `truth`. A size nobody has gives NaN, as COCO's -1."""
-    return {kind: _ap(truth, results, kind, max_detections) for kind in ("bbox", "segm")}
+    return {kind: _ap(truth, results, kind, max_detections) for kind in kinds}
 
 
 def _ap(truth: COCO, results: list[dict[str, Any]], kind: str, max_detections: int) -> dict[str, float]:
-    if kind == "segm":  # with a bbox, pycocotools would take the box's area for the object's size
-        results = [{key: value for key, value in result.items() if key != "bbox"} for result in results]
+    # copies: loadRes adds to what it gets; no bbox for segm: pycocotools would take its area for the object's size
+    unwanted = {"bbox"} if kind == "segm" else set()
+    results = [{key: value for key, value in result.items() if key not in unwanted} for result in results]
     with contextlib.redirect_stdout(io.StringIO()):
         found = truth.loadRes(results) if results else COCO()  # loadRes cannot read an empty list
         evaluation = COCOeval(truth, found, kind)

@@ -65,7 +65,8 @@ def choose_mask_threshold(
             )
             found += instances.to_coco(dataset.images[index].id)
     truth = load_ground_truth(dataset.annotation_file, only={image.id for image in dataset.images[:count]})
-    table = {t: coco_ap(truth, found, network.spec.max_detections)["segm"]["AP"] for t, found in results.items()}
+    limit = network.spec.max_detections
+    table = {t: coco_ap(truth, found, limit, kinds=("segm",))["segm"]["AP"] for t, found in results.items()}
     return max(table, key=lambda threshold: (table[threshold], -abs(threshold - 0.5))), table
 
 

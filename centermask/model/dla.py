@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """DLA-34 and DLA-46-C: Deep Layer Aggregation (Yu et al., CVPR 2018, arXiv 1707.06484).
 
-Modules carry the names of the published code (ucbdrive/dla, BSD-3-Clause), so its ImageNet weights load by name. One
-deviation: a tree of trees owns no `project`; the published one creates it there too but never uses its result.
+Modules carry the names of the published code (ucbdrive/dla, BSD-3-Clause), as do their parameters.
+One deviation: a tree of trees owns no `project`; the published one creates it there too but never uses its result.
 """
 
 from __future__ import annotations

@@ -106,8 +106,9 @@ class CenterMask(nn.Module):
 
     def _top_peaks(self, heatmap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [N, C, h, w] -> scores, labels, flat cells, each [N, K]; as reference/peaks.py."""
-        scores = heatmap.float().sigmoid()  # fp32: half-precision sigmoids tie
-        peaks = torch.where(F.max_pool2d(scores, 3, 1, 1) == scores, scores, 0)  # where: NaN * 0 would win the top-K
+        logits = heatmap.float()  # half-precision sigmoids tie
+        scores = torch.where(logits.isnan(), 0, logits.sigmoid())  # max_pool2d would spread a NaN over its neighbours
+        peaks = torch.where(F.max_pool2d(scores, 3, 1, 1) == scores, scores, 0)
         cells_a_class = heatmap.shape[2] * heatmap.shape[3]
         flat = peaks.flatten(1)
         # no min() on export: the graph's K is what the spec says, and a heat map has more cells than that

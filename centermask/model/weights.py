@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights files: safetensors that carry ModelSpec and config, so one file is enough to run, export or fine-tune."""
+"""Weights files: safetensors that carry ModelSpec and config, so one file is enough to run or export."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from centermask import __version__
 from centermask.config import Config, parse_config
 from centermask.model.network import STRIDE, CenterMask
-from centermask_runtime.errors import CenterMaskError, ModelError
-from centermask_runtime.partial_file import PartialFile
+from centermask_runtime.errors import ModelError, UsageError
+from centermask_runtime.partial_file import write_whole
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 CONFIG_KEY = "centermask_config"
@@ -24,7 +24,13 @@ def build_model(config: Config, num_classes: int) -> CenterMask:
 
 
 def spec_of(config: Config, class_names: tuple[str, ...], category_ids: tuple[int, ...]) -> ModelSpec:
-    """The numbers inference depends on, from the config and the data set's classes."""
+    """The numbers inference depends on, from the config and the data set's classes. Raises UsageError."""
+    height, width = (side // STRIDE for side in config.input.size)
+    if config.model.max_detections > len(class_names) * height * width:
+        raise UsageError(
+            f"model.max_detections {config.model.max_detections} is more than the {len(class_names)} x {height} x "
+            f"{width} cells of the heat map of an input of {list(config.input.size)}; lower it or enlarge input.size."
+        )
     return ModelSpec(
         name=config.name,
         class_names=class_names,
@@ -44,11 +50,7 @@ def save_weights(path: Path, state: dict[str, Tensor], spec: ModelSpec, config: 
     """Writes a weights file; an existing one is replaced only when the new one is complete. Raises CenterMaskError."""
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}
     metadata = {METADATA_KEY: spec.to_json(), CONFIG_KEY: config.to_yaml()}
-    try:
-        with PartialFile(path) as file:
-            save_file(tensors, file.partial, metadata=metadata)
-    except (SafetensorError, OSError) as error:
-        raise CenterMaskError(f"The weights cannot be written to {path} ({error}); make room on the disk.") from error
+    write_whole(path, save(tensors, metadata=metadata))
 
 
 def load_weights(path: Path) -> tuple[CenterMask, ModelSpec, Config]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
+import itertools
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +16,8 @@ import torch
 
 from centermask.config import Config, load_config
 from centermask.data.coco import CocoDataset, load_coco
-from centermask_runtime.errors import DataError, UsageError
-from centermask_runtime.partial_file import PartialFile
+from centermask_runtime.errors import CenterMaskError, DataError, UsageError
+from centermask_runtime.partial_file import PartialFile, write_whole
 
 
 @dataclass(frozen=True)
@@ -53,28 +56,25 @@ class RunFolder:
         return self.path / "results.csv"
 
     @classmethod
-    def create(cls, parent: Path, name: str) -> RunFolder:
-        """parent/name, or the first free parent/name2, name3, ... Raises UsageError where nothing can be written."""
-        for number in range(1, 10_000):
-            path = parent / (name if number == 1 else f"{name}{number}")
-            try:
-                (path / "weights").mkdir(parents=True)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise UsageError(
-                    f"The run folder {path} cannot be made ({error.strerror}); choose another --output."
-                ) from error
-            return cls(path)
-        raise UsageError(f"{parent} already has ten thousand runs named {name}; choose another --name.")
+    def choose(cls, parent: Path, name: str) -> RunFolder:
+        """parent/name, or the first free parent/name2, name3, ... Nothing is written until start."""
+        paths = (parent / (name if number == 1 else f"{name}{number}") for number in itertools.count(1))
+        return cls(next(path for path in paths if not os.path.lexists(path)))
 
-    def write(self, config: Config, sources: tuple[DataSource, DataSource]) -> None:
-        """What is trained on what: the config, the training and the validation set."""
-        (self.path / "args.yaml").write_text(config.to_yaml())
-        (self.path / "data.json").write_text(json.dumps([dataclasses.asdict(source) for source in sources], indent=1))
+    def start(self, config: Config, sources: tuple[DataSource, DataSource]) -> None:
+        """Makes the folder and notes what is trained on what. Raises UsageError where it cannot be made."""
+        try:
+            (self.path / "weights").mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(
+                f"The run folder {self.path} cannot be made ({error.strerror}); choose another --output."
+            ) from error
+        write_whole(self.path / "args.yaml", config.to_yaml().encode())
+        data = json.dumps([dataclasses.asdict(source) for source in sources], indent=1)
+        write_whole(self.path / "data.json", data.encode())
 
     def read(self) -> tuple[Config, tuple[DataSource, DataSource]]:
-        """What write wrote. Raises DataError when this is no run folder."""
+        """What start wrote. Raises DataError when this is no run folder."""
         try:
             train, val = (DataSource(**source) for source in json.loads((self.path / "data.json").read_text()))
         except (OSError, ValueError, TypeError) as error:
@@ -84,16 +84,20 @@ class RunFolder:
         return load_config(self.path / "args.yaml"), (train, val)
 
     def append_results(self, row: dict[str, float | int]) -> None:
-        new = not self.results.exists()
-        with self.results.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        text = io.StringIO(self.results.read_text() if self.results.exists() else "", newline="")
+        writer = csv.DictWriter(text, fieldnames=list(row))
+        if not text.seek(0, io.SEEK_END):
+            writer.writeheader()
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        write_whole(self.results, text.getvalue().encode())
 
     def save_checkpoint(self, state: dict[str, object]) -> None:
-        with PartialFile(self.checkpoint) as file:
-            torch.save(state, file.partial)
+        """Replaces the checkpoint. Raises CenterMaskError when the disk is full, and the one before stays."""
+        try:
+            with PartialFile(self.checkpoint) as file:
+                torch.save(state, file.partial)
+        except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+            raise CenterMaskError(f"{self.checkpoint} cannot be written; make room on the disk.") from error
 
     def load_checkpoint(self) -> dict[str, object]:
         """What save_checkpoint wrote; never unpickles code."""

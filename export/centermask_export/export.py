@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import itertools
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights
@@ -16,6 +13,7 @@ from centermask_export.parity import ParityReport, compare_networks
 from centermask_export.to_onnx import DEFAULT_OPSET, export_onnx
 from centermask_runtime.errors import DataError
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
+from centermask_runtime.partial_file import PartialFile
 from centermask_runtime.video.sources import frames
 
 PARITY_IMAGES = Path(__file__).parent / "parity_images"  # CC0; real pixels make real activations
@@ -27,21 +25,17 @@ def export_checked(
 ) -> ParityReport:
     """Writes `output` and reports how far ONNX Runtime is from PyTorch on the images of `source`.
 
-    The file stays when the check fails, to be looked into: call report.require before anyone uses it.
+    The file gets its name only when they agree; an older one stays until then. Raises ParityError when they do not.
     """
+    images = [frame.image for frame in itertools.islice(frames(source or PARITY_IMAGES), IMAGES_AT_MOST)]
+    if not images:
+        raise DataError(f"{source} has no image for the parity check; give a folder with .jpg or .png files.")
     model, spec, _ = load_weights(weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    spec = export_onnx(model, spec, output, opset=opset, batch=batch, source=f"{weights.name} sha256 {digest}")
-    with OnnxRuntimeNetwork(output) as network:
-        return compare_networks(TorchNetwork(model, spec), network, _frames(source or PARITY_IMAGES), batch)
-
-
-def _frames(source: Path) -> Iterator[NDArray[np.uint8]]:
-    count = 0
-    for frame in frames(source):
-        yield frame.image
-        count += 1
-        if count == IMAGES_AT_MOST:
-            return
-    if count == 0:
-        raise DataError(f"{source} has no image for the parity check; give a folder with .jpg or .png files.")
+    with PartialFile(output) as file:
+        provenance = f"{weights.name} sha256 {digest}"
+        spec = export_onnx(model, spec, file.partial, opset=opset, batch=batch, source=provenance)
+        with OnnxRuntimeNetwork(file.partial) as network:
+            report = compare_networks(TorchNetwork(model, spec), network, images, batch)
+        report.require(output)
+    return report

@@ -24,6 +24,14 @@ TOLERANCES = {"scores": 1e-3, "boxes": 0.05, "shapes": 5e-3, "saliency": 5e-3}  
 SAME_BOX = 1.0  # input pixels: farther apart, two boxes are not one detection
 
 
+class ParityError(ExportError):
+    """An artefact that does not give what its source gives, with the numbers."""
+
+    def __init__(self, sentence: str, report: ParityReport) -> None:
+        super().__init__(sentence)
+        self.report = report
+
+
 @dataclass(frozen=True)
 class OutputParity:
     name: str
@@ -48,15 +56,16 @@ class ParityReport:
         return self.unmatched == 0 and self.matched > 0 and all(output.ok for output in self.outputs)
 
     def require(self, artefact: Path) -> None:
-        """Raises ExportError unless everything agrees."""
+        """Raises ParityError unless everything agrees."""
         if self.ok:
             return
         worst = [f"{o.name} by {o.largest:.3g} (allowed {o.tolerance:g})" for o in self.outputs if not o.ok]
         if self.unmatched:
             worst.append(f"{self.unmatched} detections that only one of them has")
-        raise ExportError(
-            f"{artefact} does not give what its source gives on {self.images} images: it differs in "
-            f"{', '.join(worst) or 'finding nothing to compare'}; do not use it."
+        raise ParityError(
+            f"The export to {artefact} does not give what its source gives on {self.images} images: it differs in "
+            f"{', '.join(worst) or 'finding nothing to compare'}; nothing was written.",
+            self,
         )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from centermask import __version__
 from centermask.model.network import CenterMask
-from centermask_runtime.errors import ExportError, UsageError
+from centermask_runtime.errors import ExportError, UsageError, first_line
 from centermask_runtime.networks.network import PEAKS_OUTPUTS
 from centermask_runtime.partial_file import PartialFile
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
@@ -24,6 +24,12 @@ from centermask_runtime.spec import METADATA_KEY, ModelSpec
 DEFAULT_OPSET = 18  # newer ones lack kernels in ONNX Runtime's CUDA provider
 OPSETS = range(18, 24)
 INPUT_NAME = "images"
+EXPORTER_ERRORS = (
+    OSError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,  # of the checker's full check
+    torch.onnx.errors.OnnxExporterError,
+)
 
 
 class PeaksGraph(nn.Module):
@@ -48,11 +54,6 @@ def export_onnx(
         raise UsageError(f"--opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
     if batch < 1:
         raise UsageError(f"--batch must be at least 1, not {batch}.")
-    cells = spec.num_classes * spec.grid_hw[0] * spec.grid_hw[1]
-    if spec.max_detections > cells:
-        raise UsageError(
-            f"{spec.max_detections} detections were asked of a heat map of {cells} cells; lower max_detections."
-        )
     spec = dataclasses.replace(
         spec,
         graph_level="peaks",
@@ -64,7 +65,7 @@ def export_onnx(
         },
     )
     images = torch.zeros(batch, *spec.input_hw, 3, dtype=torch.uint8)
-    with _as_export_error(output), PartialFile(output) as file:
+    with _as_export_error(), PartialFile(output) as file:
         with _quiet():
             torch.onnx.export(
                 PeaksGraph(model.eval()), (images,), file.partial,
@@ -89,12 +90,11 @@ def _require_opset(graph: onnx.ModelProto, opset: int) -> None:
 
 
 @contextlib.contextmanager
-def _as_export_error(output: Path) -> Iterator[None]:
+def _as_export_error() -> Iterator[None]:
     try:
         yield
-    except (OSError, onnx.checker.ValidationError, torch.onnx.errors.OnnxExporterError) as error:
-        reason = str(error).splitlines()[0]
-        raise ExportError(f"The export to {output} failed ({reason}); nothing was written.") from error
+    except EXPORTER_ERRORS as error:
+        raise ExportError(f"The export to ONNX failed ({first_line(error)}); nothing was written.") from error
 
 
 @contextlib.contextmanager

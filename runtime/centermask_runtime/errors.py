@@ -36,6 +36,12 @@ class ExportError(CenterMaskError):
     exit_code = 5
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's exception says first, without a full stop; its kind where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A clause that names the nearest known word, or all of them when none is near."""
     known = sorted(known)

@@ -26,6 +26,13 @@ class PartialFile:
             reason = (error.strerror or str(error)).lower()
             raise UsageError(f"{self.path} cannot be written, {reason}: choose another output.") from error
 
+    def write(self, content: bytes) -> None:
+        """All of the content. Raises CenterMaskError, as when the disk is full."""
+        try:
+            self.partial.write_bytes(content)
+        except OSError as error:
+            raise CenterMaskError(f"{self.path} cannot be written: {error.strerror}.") from error
+
     def commit(self) -> None:
         """Gives the file its name. Raises UsageError, and nothing stays, where that is refused."""
         try:
@@ -51,8 +58,5 @@ class PartialFile:
 
 def write_whole(path: str | Path, content: bytes) -> None:
     """Makes or replaces a file, all of it or none. Raises UsageError, or CenterMaskError when the disk is full."""
-    try:
-        with PartialFile(path) as file:
-            file.partial.write_bytes(content)
-    except OSError as error:
-        raise CenterMaskError(f"{path} cannot be written: {error.strerror}.") from error
+    with PartialFile(path) as file:
+        file.write(content)

@@ -50,6 +50,11 @@ class ModelSpec:
             )
         if any(side <= 0 or side % 32 for side in self.input_hw):
             raise ModelError(f"The network input must be a multiple of 32 on both sides, not {self.input_hw}.")
+        cells = self.num_classes * self.grid_hw[0] * self.grid_hw[1]
+        if self.max_detections > cells:
+            raise ModelError(
+                f"{self.max_detections} detections were asked of a heat map of {cells} cells; lower max_detections."
+            )
         if self.graph_level not in GRAPH_LEVELS:
             raise ModelError(f"Graph level '{self.graph_level}' is not one of {', '.join(GRAPH_LEVELS)}.")
 

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from centermask_runtime.errors import ModelError
+from centermask_runtime.errors import ModelError, first_line
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
@@ -68,7 +68,7 @@ class OnnxRuntimeNetwork:
         try:
             outputs = self._session.run(PEAKS_OUTPUTS, {self._input: np.ascontiguousarray(images)})
         except LOAD_ERRORS as error:
-            raise ModelError(f"ONNX Runtime failed while it ran the network: {_first_line(error)}") from error
+            raise ModelError(f"ONNX Runtime failed while it ran the network: {first_line(error)}") from error
         return PeakOutputs(*outputs)
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ def _open(path: Path, threads: int | None, providers: tuple[str, ...]) -> ort.In
         session = ort.InferenceSession(str(path), options, providers=list(providers))
     except LOAD_ERRORS as error:
         raise ModelError(
-            f"{path} is not an ONNX model that ONNX Runtime {ort.__version__} can load ({_first_line(error)}): "
+            f"{path} is not an ONNX model that ONNX Runtime {ort.__version__} can load ({first_line(error)}): "
             "the file may be cut off or of another kind; export or copy it again."
         ) from error
     for name in providers:
@@ -136,7 +136,3 @@ def _check_graph(session: ort.InferenceSession, spec: ModelSpec, path: Path) -> 
         f"{path} must take images uint8 [N, {', '.join(map(str, expected))}] as its specification says, "
         f"but it takes {inputs}: export the model again."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where frames come from: video files, images and folders of images, all as BGR arrays.
 
-Orientation: what people look at is turned as they see it, so videos follow their display matrix and images their EXIF
-tag. Data sets are annotated on the stored pixels, so read_image can leave EXIF alone.
+Orientation: frames are turned as people see them, so videos follow their display matrix and images their EXIF tag.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from centermask_runtime.errors import DataError
+from centermask_runtime.images import image_files, is_image, read_image
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MISSING_PART = 0.02  # of a video's declared frames: containers may count a few that no decoder shows
+MISSING_PART = 0.02  # of a video's declared frames: containers may count a few that they do not hold
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def frames(source: str | Path, on_skip: Callable[[str], None] | None = None) -> 
     path = Path(source)
     if not path.exists():
         raise DataError(f"There is no file or folder {path}: check the path.")
-    return image_frames(path, on_skip) if path.is_dir() or _is_image(path) else video_frames(path)
+    return image_frames(path, on_skip) if path.is_dir() or is_image(path) else video_frames(path)
 
 
 def is_stream(source: str | Path) -> bool:
@@ -59,38 +57,7 @@ def is_stream(source: str | Path) -> bool:
 
 def is_video(source: str | Path) -> bool:
     """Whether `frames` will read it with a video decoder. Looks at the name, not at the content."""
-    return is_stream(source) or (Path(source).is_file() and not _is_image(Path(source)))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Images directly in the folder, sorted by name. Raises DataError when there are none."""
-    found = sorted(path for path in folder.iterdir() if _is_image(path) and path.is_file())
-    if not found:
-        raise DataError(f"The folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): check the path.")
-    return found
-
-
-def read_image(path: str | Path, *, exif: bool = True) -> NDArray[np.uint8]:
-    """An image file -> uint8 [H, W, 3] BGR; grey and 16-bit images are converted, transparency is dropped.
-
-    exif: turn the image as its EXIF tag says. False for data sets. Raises DataError.
-    """
-    try:
-        content = np.fromfile(path, np.uint8)  # not cv2.imread: on Windows it opens no path beyond the code page
-    except OSError as error:
-        raise DataError(f"The image {path} cannot be read: {error.strerror or error}.") from error
-    flags = cv2.IMREAD_COLOR if exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(content, flags) if content.size else None
-    except cv2.error:  # too large, or a decoder that gave up
-        image = None
-    if image is None:
-        raise DataError(f"{path} is not an image that OpenCV can read: it may be damaged or of another kind.")
-    return np.asarray(image, np.uint8)
+    return is_stream(source) or (Path(source).is_file() and not is_image(Path(source)))
 
 
 def image_frames(source: Path, on_skip: Callable[[str], None] | None = None) -> Iterator[Frame]:
@@ -120,29 +87,32 @@ def video_info(source: str | Path) -> VideoInfo:
 def video_frames(source: str | Path) -> Iterator[Frame]:
     """Every frame of a video's first picture stream, with the time at which it is shown. Raises DataError."""
     name = Path(source).stem
-    index = 0
+    index = packets = 0
     with _open(source) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         start_s: float | None = None
         try:
-            for picture in container.decode(stream):
-                if picture.time is not None and start_s is None:
-                    start_s = picture.time
-                image = np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
-                if turns := round(picture.rotation / 90) % 4:
-                    image = np.ascontiguousarray(np.rot90(image, turns))
-                time_s = picture.time - start_s if picture.time is not None and start_s is not None else None
-                yield Frame(image, f"{name}_{index:06d}", index, time_s)
-                index += 1
+            for packet in container.demux(stream):
+                packets += packet.size > 0  # the last one only flushes the decoder
+                for picture in packet.decode():
+                    assert isinstance(picture, av.VideoFrame)
+                    if picture.time is not None and start_s is None:
+                        start_s = picture.time
+                    image = np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
+                    if turns := round(picture.rotation / 90) % 4:
+                        image = np.ascontiguousarray(np.rot90(image, turns))
+                    time_s = picture.time - start_s if picture.time is not None and start_s is not None else None
+                    yield Frame(image, f"{name}_{index:06d}", index, time_s)
+                    index += 1
         except av.FFmpegError as error:
             raise DataError(
                 f"The video {source} is damaged or cut off after {index} frames ({error.strerror}): "
                 "what came before was used; copy or encode it again."
             ) from error
-        if index < stream.frames * (1 - MISSING_PART):
+        if packets < stream.frames * (1 - MISSING_PART):  # not pictures: a cut without re-encoding hides some
             raise DataError(
-                f"The video {source} ends after {index} of {stream.frames} frames: it is damaged or cut off; "
+                f"The video {source} ends after {packets} of {stream.frames} frames: it is damaged or cut off; "
                 "what there is was used; copy or encode it again."
             )
 

@@ -45,7 +45,7 @@ def demo(samples: Path, output: Path) -> None:
     console.print(parity_table(report, artefact))
     with Pipeline(OnnxRuntimeNetwork(artefact)) as pipeline:
         console.rule("2. Sample images")
-        found = predict_images(pipeline, str(images), output / "images", labels=False)
+        found = predict_images(pipeline, str(images), output / "images", boxes=False, labels=False)
         console.print(f"{found.objects} nuclei in {found.frames} images: {found.output}")
         pictures = [read_image(path) for path in image_files(found.output)]
         console.rule("3. Sample clip")

@@ -18,6 +18,7 @@ import yaml
 
 from centermask_runtime.errors import UsageError, did_you_mean
 
+STRIDE = 4  # input pixels a heat-map cell: of every backbone here, and of the targets
 BACKBONES = ("dla_34", "dla_46c")
 
 

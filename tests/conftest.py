@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real data: {folder} is no folder; set CENTERMASK_DATASETS")
     return folder
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """PyTorch on two threads, whatever the machine: sums come in another order on more."""
+    import torch  # here, so that the runtime's tests load none
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

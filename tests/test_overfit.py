@@ -11,12 +11,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from centermask.config import Config, InputConfig, ModelConfig, TrainConfig
 from centermask.data.coco import CocoDataset, find_split, load_coco
@@ -29,12 +27,7 @@ MOST_OBJECTS = 6
 LEAST_SIDE = 24  # root of the mask's area in input pixels: six cells of the heat map
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def quick(name: str, side: int, *, epochs: int, batch: int, lr: float) -> Config:

@@ -41,12 +41,7 @@ CONFIG = Config(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True, scope="module")
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +59,7 @@ def new_trainer(parent: Path, shapes, config: Config = CONFIG, display: Training
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, shapes) -> Trainer:
+def finished(two_threads, tmp_path_factory, shapes) -> Trainer:
     """A run that nothing disturbed."""
     trainer = new_trainer(tmp_path_factory.mktemp("runs"), shapes)
     trainer.result = trainer.fit()  # type: ignore[attr-defined]
@@ -88,8 +83,8 @@ class Interrupt(TrainingDisplay):
         super().__init__(quiet=True)
         self.at_step = step
 
-    def step(self, epoch: int, step: int, losses: Losses, advanced: int) -> None:
-        super().step(epoch, step, losses, advanced)
+    def step(self, epoch: int, step: int, losses: Losses) -> None:
+        super().step(epoch, step, losses)
         if step == self.at_step:
             raise KeyboardInterrupt
 
@@ -310,8 +305,8 @@ class PoisonedAverage(TrainingDisplay):
 
     trainer: Trainer
 
-    def step(self, epoch: int, step: int, losses: Losses, advanced: int) -> None:
-        super().step(epoch, step, losses, advanced)
+    def step(self, epoch: int, step: int, losses: Losses) -> None:
+        super().step(epoch, step, losses)
         self.trainer.average.state_dict()["heatmap.2.bias"].fill_(math.nan)
 
 

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from centermask.config import Config
+from centermask.config import STRIDE, Config
 from centermask.data.augment import jitter_colour, letterbox_affine, sample_affine, warp_image
 from centermask.data.coco import CocoDataset, ObjectMask
 from centermask.data.targets import Targets, make_targets
 from centermask_runtime.errors import CenterMaskError
 
 Sample = tuple[NDArray[np.uint8], Targets]
-STRIDE = 4  # canvas pixels a heat-map cell, as ModelSpec.stride
 
 
 @dataclass(frozen=True)

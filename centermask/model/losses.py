@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from centermask.config import LossConfig
+from centermask.config import STRIDE, LossConfig
 from centermask.data.loader import Batch
-from centermask.model.network import STRIDE, TrainingOutputs
+from centermask.model.network import TrainingOutputs
 
 EPSILON = 1e-6  # probabilities are kept this far from 0 and 1
 

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from centermask.config import InputConfig, ModelConfig
+from centermask.config import STRIDE, InputConfig, ModelConfig
 from centermask.model.dla import dla_34, dla_46c
 from centermask.model.heads import Head, neighbourhoods
 from centermask.model.upsampling import UpPath
 
 BACKBONES = {"dla_34": dla_34, "dla_46c": dla_46c}
-STRIDE = 4
 HEATMAP_BIAS = -2.19  # sigma(-2.19) = 0.1: few peaks at the start (CornerNet, CenterNet)
 
 

@@ -10,8 +10,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from centermask import __version__
-from centermask.config import Config, parse_config
-from centermask.model.network import STRIDE, CenterMask
+from centermask.config import STRIDE, Config, parse_config
+from centermask.model.network import CenterMask
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.partial_file import write_whole
 from centermask_runtime.spec import METADATA_KEY, ModelSpec

@@ -49,7 +49,7 @@ class TrainingDisplay:
     def start(self, total_steps: int, done: int) -> None:
         self._bar = self._progress.add_task("train", total=total_steps, completed=done, note="")
 
-    def step(self, epoch: int, step: int, losses: Losses, advanced: int) -> None:
+    def step(self, epoch: int, step: int, losses: Losses) -> None:
         note = " ".join(f"{name} {float(value):.3f}" for name, value in losses._asdict().items())
         assert self._bar is not None
         self._progress.update(self._bar, completed=step, note=f"epoch {epoch + 1}: {note}")

@@ -127,7 +127,7 @@ class Trainer:
             if since_check == CHECK_EVERY or self.batch == self.steps_an_epoch:
                 self._check("The loss", values)
                 self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
-                self.display.step(self.epoch, self.step, Losses(*values.tolist()), since_check)
+                self.display.step(self.epoch, self.step, Losses(*values.tolist()))
                 since_check = 0
             self.interrupt.look()
         return Losses(*(total / (self.batch - first)))

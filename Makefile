@@ -11,13 +11,14 @@ INSTALLS_FROM := pyproject.toml setup.py constraints.txt
 # A recipe that fails leaves no target behind, and two recipes never install into .venv at once.
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format gpu-check clean
 
 help:
 	@echo "make demo    run the released model on the sample video; results in runs/demo"
 	@echo "make test    run all tests"
 	@echo "make lint    ruff, mypy and the import rules"
 	@echo "make format  let ruff rewrite the code"
+	@echo "make gpu-check  run the GPU tests and benchmark on a machine with a GPU; report in runs/gpu_check"
 	@echo "make clean   remove the virtual environment and all caches"
 
 demo: $(VENV)/.installed-export
@@ -35,6 +36,9 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+gpu-check: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

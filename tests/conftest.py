@@ -12,6 +12,9 @@ import pytest
 
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.spec import ModelSpec
+from tests.cuda_cpu.build import build, compiler
+from tests.cuda_cpu.compare import Device, gpu_is_there
+from tests.cuda_cpu.cpu_driver import CpuDriver
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +27,34 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real data: {folder} is no folder; set CENTERMASK_DATASETS")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cpu_kernels(tmp_path_factory) -> bytes:
+    """The CUDA kernels compiled for the CPU, for CpuDriver; CENTERMASK_CPU_KERNELS names a library instead."""
+    chosen = os.environ.get("CENTERMASK_CPU_KERNELS")
+    if chosen:
+        return Path(chosen).read_bytes()
+    if compiler() is None:
+        pytest.skip("needs g++ to compile the CUDA kernels for the CPU")
+    return build(tmp_path_factory.mktemp("kernels") / "kernels.so").read_bytes()
+
+
+@pytest.fixture(params=["cpu", "gpu"] if gpu_is_there() else ["cpu"], scope="module")
+def cuda_device(request) -> Iterator[Device]:
+    """A driver and the kernels for it: the CPU build, and a GPU where there is one."""
+    if request.param == "cpu":
+        cpu = CpuDriver()
+        yield Device(cpu, request.getfixturevalue("cpu_kernels"))
+        assert not cpu.allocated, "device memory was not given back"
+        cpu.close()
+    else:
+        from centermask_runtime.cuda.bindings_driver import BindingsDriver
+        from centermask_runtime.cuda.compile import kernel_image
+
+        gpu = BindingsDriver()
+        yield Device(gpu, kernel_image(gpu.compute_capability).code)
+        gpu.close()
 
 
 @pytest.fixture(scope="module")

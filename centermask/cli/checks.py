@@ -9,6 +9,7 @@ PACKAGES = {
     "base": ("numpy", "opencv-python", "onnxruntime", "av", "click", "PyYAML", "rich"),
     "train": ("torch", "lightning-fabric", "pycocotools", "safetensors", "tensorboard", "matplotlib"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
+    "cuda": ("cuda-bindings", "nvidia-cuda-nvrtc"),
 }
 
 
@@ -21,6 +22,7 @@ def checks(as_json: bool) -> None:
     import json
 
     from centermask import __version__
+    from centermask_runtime.gpu_facts import gpu_facts
     from centermask_runtime.speed import machine
 
     def version(package: str) -> str | None:
@@ -37,23 +39,25 @@ def checks(as_json: bool) -> None:
         **machine(),
         "onnxruntime_providers": onnxruntime.get_available_providers(),
         "gpu": _gpu(),
+        **gpu_facts(),
         "packages": found,
     }
     if as_json:
         click.echo(json.dumps(facts))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("", "found", title="CenterMask", title_justify="left")
     for key, value in facts.items():
         if key != "packages":
-            table.add_row(key, ", ".join(value) if isinstance(value, list) else str(value))
+            table.add_row(key, escape(", ".join(value) if isinstance(value, list) else str(value)))
     for extra, versions in found.items():
         missing = [package for package, number in versions.items() if number is None]
         state = "ready" if not missing else f"missing {', '.join(missing)}: pip install -e '.[{extra}]'"
         listed = ", ".join(f"{package} {number}" for package, number in versions.items() if number)
-        table.add_row(f"{extra}: {state}", listed)
+        table.add_row(escape(f"{extra}: {state}"), listed)
     Console().print(table)
 
 

@@ -12,10 +12,14 @@ from centermask_runtime.errors import CenterMaskError, UsageError
 
 
 class PartialFile:
-    """Reserves `path`: write to `.partial`, then commit() or discard(). Raises UsageError if it cannot be written."""
+    """Reserves `path`: write to `.partial`, then commit() or discard(). Raises UsageError if it cannot be written.
 
-    def __init__(self, path: str | Path) -> None:
+    durable: the file outlives a power failure after commit(), and one before leaves the file that was there.
+    """
+
+    def __init__(self, path: str | Path, *, durable: bool = False) -> None:
         self.path = Path(path)
+        self.durable = durable
         self.partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         try:
             if self.path.is_dir():
@@ -36,7 +40,11 @@ class PartialFile:
     def commit(self) -> None:
         """Gives the file its name. Raises UsageError, and nothing stays, where that is refused."""
         try:
+            if self.durable:  # else the new name may reach the disk before the content does
+                _sync(self.partial)
             os.replace(self.partial, self.path)
+            if self.durable:
+                _sync(self.path.parent)
         except OSError as error:
             self.discard()
             raise UsageError(f"{self.path} cannot be replaced, {error.strerror}: choose another output.") from error
@@ -56,7 +64,15 @@ class PartialFile:
             self.discard()
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
+def write_whole(path: str | Path, content: bytes, *, durable: bool = False) -> None:
     """Makes or replaces a file, all of it or none. Raises UsageError, or CenterMaskError when the disk is full."""
-    with PartialFile(path) as file:
+    with PartialFile(path, durable=durable) as file:
         file.write(content)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -12,11 +12,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.errors import DataError, UsageError, did_you_mean
+from centermask_runtime.errors import DataError
 from centermask_runtime.geometry import Letterbox, clip_boxes
 from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import Network, PeakOutputs
 from centermask_runtime.reference import masks, preprocess
+from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
 
@@ -90,12 +91,12 @@ class Pipeline:
         """What is None comes from the network's spec. `classes` are names or labels to keep. Raises UsageError."""
         self.network = network
         self.spec = spec = network.spec
-        self.score_threshold = _part("score", spec.score_threshold if score_threshold is None else score_threshold)
-        self.mask_threshold = _part("mask", spec.mask_threshold if mask_threshold is None else mask_threshold)
-        self.max_detections = spec.max_detections if max_detections is None else max_detections
-        if self.max_detections < 1:
-            raise UsageError(f"The largest number of detections must be at least 1, not {self.max_detections}.")
-        self.classes = None if classes is None else tuple(_label(name, spec.class_names) for name in classes)
+        chosen = Selection.of(
+            spec, score_threshold=score_threshold, mask_threshold=mask_threshold, max_detections=max_detections,
+            classes=classes,
+        )  # fmt: skip
+        self.score_threshold, self.mask_threshold = chosen.score_threshold, chosen.mask_threshold
+        self.max_detections, self.classes = chosen.max_detections, chosen.classes
         self.timings: StageTimes | None = None  # of the last call
         self._input = np.empty((1, *spec.input_hw, 3), np.uint8)
         self._letterbox: Letterbox | None = None
@@ -125,7 +126,7 @@ class Pipeline:
 
     def letterbox(self, frame: NDArray[np.uint8]) -> Letterbox:
         """How this frame is fitted into the network input; computed once a frame size."""
-        _check_frame(frame)
+        check_frame(frame)
         frame_hw = frame.shape[0], frame.shape[1]
         if self._letterbox is None or self._letterbox.frame_hw != frame_hw:
             self._letterbox = Letterbox.fit(frame_hw, self.spec.input_hw)
@@ -143,7 +144,8 @@ class Pipeline:
         self.close()
 
 
-def _check_frame(frame: Any) -> None:
+def check_frame(frame: Any) -> None:
+    """Raises DataError when it is not uint8 [H, W, 3]."""
     if not isinstance(frame, np.ndarray):
         raise DataError(f"A frame must be an array uint8 [height, width, 3] in BGR order, not {type(frame).__name__}.")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
@@ -151,19 +153,3 @@ def _check_frame(frame: Any) -> None:
             f"A frame must be uint8 [height, width, 3] in BGR order, not {frame.dtype} {list(frame.shape)}; "
             "convert it before the call."
         )
-
-
-def _part(what: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise UsageError(f"The {what} threshold must lie between 0 and 1, not {value}.")
-    return value
-
-
-def _label(name: str | int, class_names: tuple[str, ...]) -> int:
-    if isinstance(name, str):
-        if name not in class_names:
-            raise UsageError(f"The model has no class '{name}'; {did_you_mean(name, class_names)}")
-        return class_names.index(name)
-    if not 0 <= name < len(class_names):
-        raise UsageError(f"The model has no class number {name}; it has 0 to {len(class_names) - 1}.")
-    return name

@@ -2,8 +2,8 @@
 """The driver layer: the few calls that the GPU pipeline makes, behind one protocol.
 
 Pointers, streams, events, modules, functions and graphs are the driver's own handles as ints; 0 is the default stream.
-A call that fails raises DriverError with the name of the driver function and its status. Copies between host and device are
-asynchronous on the stream given; the host array must live, unchanged, until the stream is synchronised.
+A call that fails raises DriverError with the name of the driver function and its status. Copies between host and device
+are asynchronous on the stream given; the host array must live, unchanged, until the stream is synchronised.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.errors import CenterMaskError
+
 Dim3 = tuple[int, int, int]
 # A kernel's argument: a NumPy scalar of the parameter's exact type; a device pointer is np.uint64.
 Argument = np.generic
+
+
+class DriverError(CenterMaskError):
+    """The CUDA driver is missing or refused a call: which function, and what it said."""
 
 
 class Driver(Protocol):

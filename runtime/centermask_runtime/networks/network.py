@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from centermask_runtime.spec import ModelSpec
 
 PEAKS_OUTPUTS = ("scores", "labels", "boxes", "shapes", "saliency")
+# Level `heads`, all float32: logits [N, C, h, w], cells [N, 2, h, w] twice, logits [N, S S, h, w] and [N, Cs, h, w]
+HEADS_OUTPUTS = ("heatmap", "offsets", "sizes", "shapes", "saliency")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 CPU = "CPUExecutionProvider"
+SIDE_MULTIPLE = 32  # of dynamic heights and widths
 TENSOR_TYPES = {name: "tensor(int32)" if name == "labels" else "tensor(float)" for name in PEAKS_OUTPUTS}
 LOAD_ERRORS = (
     ort_state.Fail,
@@ -36,33 +37,32 @@ class OnnxRuntimeNetwork:
     def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> None:
         """providers: ONNX Runtime's names, best first; None is the CPU. Raises ModelError."""
         path = Path(path)
-        self._session: ort.InferenceSession | None = _open(path, threads, tuple(providers or (CPU,)))
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if METADATA_KEY not in metadata:
-            raise ModelError(
-                f"{path} carries no CenterMask specification, so its classes and input are unknown: "
-                "use a file that `centermask export` wrote."
-            )
-        self.spec = ModelSpec.from_json(metadata[METADATA_KEY], str(path))
-        self._batch = _check_graph(self._session, self.spec, path)
+        self._session: ort.InferenceSession | None = open_session(path, threads, tuple(providers or (CPU,)))
+        self.spec = read_spec(self._session, path)
+        self._sides = _check_graph(self._session, self.spec, path)
         self._input = self._session.get_inputs()[0].name
         used = ", ".join(name.removesuffix("ExecutionProvider") for name in self._session.get_providers())
         count = "" if threads is None else f", {threads} thread{'' if threads == 1 else 's'}"
         self.description = f"ONNX Runtime {ort.__version__} on {used}{count}"
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:
-        """images uint8 [N, H, W, 3] BGR. Raises ModelError when the graph has another batch or image size."""
+        """images uint8 [N, H, W, 3] BGR: sizes as the graph fixes them; a dynamic side is any multiple of 32.
+
+        Raises ModelError.
+        """
         assert self._session is not None, "run after close"
-        height, width = self.spec.input_hw
         if (
             images.dtype != np.uint8
             or images.ndim != 4
-            or images.shape[1:] != (height, width, 3)
-            or self._batch not in (None, len(images))
+            or images.shape[3] != 3
+            or any(side not in (None, got) for side, got in zip(self._sides, images.shape, strict=False))
+            or any(got % SIDE_MULTIPLE for got in images.shape[1:3])
         ):
-            batch = "N" if self._batch is None else self._batch
+            wanted = ", ".join(
+                name if side is None else str(side) for side, name in zip(self._sides, "NHW", strict=True)
+            )
             raise ModelError(
-                f"The network takes images uint8 [{batch}, {height}, {width}, 3], not {images.dtype} "
+                f"The network takes images uint8 [{wanted}, 3], not {images.dtype} "
                 f"{list(images.shape)}; resize them, or export the model with another batch or input size."
             )
         try:
@@ -83,7 +83,24 @@ class OnnxRuntimeNetwork:
         self.close()
 
 
-def _open(path: Path, threads: int | None, providers: tuple[str, ...]) -> ort.InferenceSession:
+def read_spec(session: ort.InferenceSession, path: Path) -> ModelSpec:
+    """The specification that the file carries. Raises ModelError."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    if METADATA_KEY not in metadata:
+        raise ModelError(
+            f"{path} carries no CenterMask specification, so its classes and input are unknown: "
+            "use a file that `centermask export` wrote."
+        )
+    return ModelSpec.from_json(metadata[METADATA_KEY], str(path))
+
+
+def open_session(
+    path: Path,
+    threads: int | None,
+    providers: tuple[str, ...],
+    provider_options: Sequence[dict[str, str]] | None = None,
+) -> ort.InferenceSession:
+    """A session in which every provider asked for has really started. Raises ModelError."""
     if not path.is_file():
         found = "it is a folder" if path.is_dir() else "there is no such file"
         raise ModelError(f"The model {path} cannot be read, {found}: give the path of an .onnx file.")
@@ -100,7 +117,7 @@ def _open(path: Path, threads: int | None, providers: tuple[str, ...]) -> ort.In
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
     try:
-        session = ort.InferenceSession(str(path), options, providers=list(providers))
+        session = ort.InferenceSession(str(path), options, list(providers), provider_options)
     except LOAD_ERRORS as error:
         raise ModelError(
             f"{path} is not an ONNX model that ONNX Runtime {ort.__version__} can load ({first_line(error)}): "
@@ -115,8 +132,8 @@ def _open(path: Path, threads: int | None, providers: tuple[str, ...]) -> ort.In
     return session
 
 
-def _check_graph(session: ort.InferenceSession, spec: ModelSpec, path: Path) -> int | None:
-    """The fixed batch size, None when any will do."""
+def _check_graph(session: ort.InferenceSession, spec: ModelSpec, path: Path) -> tuple[int | None, ...]:
+    """Batch, height and width of the input, None where any will do."""
     if spec.graph_level != "peaks":
         raise ModelError(
             f"{path} ends at level '{spec.graph_level}', and ONNX Runtime needs level 'peaks': "
@@ -131,7 +148,7 @@ def _check_graph(session: ort.InferenceSession, spec: ModelSpec, path: Path) -> 
     if len(inputs) == 1 and inputs[0][0] == "tensor(uint8)" and len(inputs[0][1]) == 4:
         batch, *rest = inputs[0][1]
         if all(isinstance(side, str | None) or side == want for side, want in zip(rest, expected, strict=True)):
-            return batch if isinstance(batch, int) else None
+            return tuple(side if isinstance(side, int) else None for side in (batch, *rest[:2]))
     raise ModelError(
         f"{path} must take images uint8 [N, {', '.join(map(str, expected))}] as its specification says, "
         f"but it takes {inputs}: export the model again."

@@ -42,9 +42,13 @@ def draw(
     masks: bool = True,
     boxes: bool = True,
     labels: bool = True,
+    scores: bool = True,
     ids: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
-    """Frame uint8 [H, W, 3] BGR -> a new frame with the instances. `ids`, one an instance, are track numbers."""
+    """Frame uint8 [H, W, 3] BGR -> a new frame with the instances. `ids`, one an instance, are track numbers.
+
+    scores=False leaves them out of the labels: for ground truth.
+    """
     assert frame.shape == (*instances.frame_hw, 3), (frame.shape, instances.frame_hw)
     assert ids is None or len(ids) == len(instances), (ids, len(instances))
     drawn = frame.copy()
@@ -60,7 +64,7 @@ def draw(
             cv2.rectangle(drawn, (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1)), colours[index], thickness)
     if labels and len(instances) <= MOST_LABELS:
         for index in worst_first:
-            _write(drawn, instances, index, colours[index], None if ids is None else ids[index])
+            _write(drawn, instances, index, colours[index], None if ids is None else ids[index], scores)
     return drawn
 
 
@@ -88,7 +92,12 @@ def _blend(drawn: NDArray[np.uint8], instances: Instances, index: int, colour: t
 
 
 def _write(
-    drawn: NDArray[np.uint8], instances: Instances, index: int, colour: tuple[int, int, int], track: int | None
+    drawn: NDArray[np.uint8],
+    instances: Instances,
+    index: int,
+    colour: tuple[int, int, int],
+    track: int | None,
+    scores: bool,
 ) -> None:
     """Name and score on a plate above the box; inside it where the frame ends."""
     height, width = instances.frame_hw
@@ -96,7 +105,8 @@ def _write(
     thickness = max(round(scale * 1.6), 1)
     name = instances.class_names[int(instances.labels[index])]
     number = "" if track is None else f"#{track} "
-    text = f"{number}{name} {float(instances.scores[index]):.2f}".encode("ascii", "replace").decode()
+    score = f" {float(instances.scores[index]):.2f}" if scores else ""
+    text = f"{number}{name}{score}".encode("ascii", "replace").decode()
     (text_w, text_h), baseline = cv2.getTextSize(text, FONT, scale, thickness)
     margin = max(round(3 * scale), 2)
     plate_w, plate_h = text_w + 2 * margin, text_h + baseline + margin

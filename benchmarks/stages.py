@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time of every stage of the GPU pipeline, by CUDA events, and which graph level is faster on this GPU.
+
+Without models: the kernels alone, on invented outputs of a network with 80 classes at 512 x 512, K = 100, S = 32, for
+a frame of 1080p with 100 objects. Timed: each stage between two events on its stream, and both postprocesses as a
+captured CUDA graph, as the pipeline runs them. With --peaks or --heads, the exported model of that level (.onnx or an
+engine): network, postprocess and a whole frame from the host's pixels to Instances, alone and with two under way.
+The first rounds warm up and do not count. Medians and 95th percentiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from centermask_runtime.cuda.buffers import Arena, Frames, HeadPointers, PeakPointers
+from centermask_runtime.cuda.compile import kernel_image
+from centermask_runtime.cuda.device import AUTO, PROVIDERS, open_driver
+from centermask_runtime.cuda.driver import Driver
+from centermask_runtime.cuda.memory import DeviceBuffer
+from centermask_runtime.cuda.stages import Stages
+from centermask_runtime.errors import CenterMaskError
+from centermask_runtime.geometry import Letterbox
+from centermask_runtime.gpu_pipeline import GpuPipeline
+from centermask_runtime.networks.gpu_network import GpuNetwork, outputs_layout
+from centermask_runtime.networks.open_gpu import open_gpu_network
+from centermask_runtime.spec import ModelSpec
+from centermask_runtime.speed import REPORTED_FPS, machine
+
+FRAME_HW = 1080, 1920
+OBJECTS, BOX = 100, 200  # objects of so many source pixels on a side
+REQUIRED_MS = 0.15  # of the postprocess, on an H100
+WARMUP = 10
+SPEC = ModelSpec(
+    name="invented",
+    class_names=tuple(f"class {number}" for number in range(80)),
+    category_ids=tuple(range(80)),
+    input_hw=(512, 512),
+    mean_bgr=(0.4, 0.4, 0.4),
+    std_bgr=(0.3, 0.3, 0.3),
+    saliency_channels=80,
+)
+
+Times = dict[str, tuple[float, float]]  # what -> median and 95th percentile in milliseconds
+
+
+def invented_outputs(spec: ModelSpec, letterbox: Letterbox, objects: int) -> dict[str, NDArray[Any]]:
+    """What a network of the spec's level could give for one frame: `objects` confident ones of BOX source pixels."""
+    rng = np.random.default_rng(0)
+    layout = outputs_layout(spec, 1)
+    arrays = {name: rng.normal(0, 2, field.shape).astype(field.dtype) for name, field in layout.fields.items()}
+    scale_x, scale_y = letterbox.scale_xy
+    left, top = letterbox.offset_xy
+    size = np.array([BOX * scale_x, BOX * scale_y])
+    height, width = letterbox.resized_hw
+    columns = int(np.ceil(np.sqrt(objects)))  # on a lattice, so that no two peaks are neighbours
+    places = np.stack(np.divmod(np.arange(objects), columns)[::-1], 1) / (columns - 1 or 1)
+    corners = (left, top) + places * (np.array((width, height)) - size)
+    if spec.graph_level == "peaks":
+        k = spec.max_detections
+        boxes = np.zeros((k, 4), np.float32)
+        boxes[:objects] = np.concatenate((corners, corners + size), 1)
+        arrays["boxes"][0] = boxes
+        arrays["scores"][0] = np.where(np.arange(k) < objects, np.linspace(0.95, 0.5, k), 0)
+        arrays["labels"][0] = rng.integers(0, spec.num_classes, k)
+        return arrays
+    arrays["heatmap"] -= 12
+    arrays["offsets"][:] = 0
+    x, y = ((corners + size / 2) / spec.stride).astype(int).T
+    arrays["heatmap"][0, np.arange(objects) % spec.num_classes, y, x] = 3
+    arrays["sizes"][0] = (size / spec.stride)[:, None, None]
+    return arrays
+
+
+class EventTimer:
+    """Milliseconds between two events around work on a stream."""
+
+    def __init__(self, driver: Driver, stream: int, rounds: int) -> None:
+        self._driver, self._stream, self._rounds = driver, stream, rounds
+        self._start, self._end = driver.create_event(), driver.create_event()
+
+    def __call__(self, work: Callable[[], object]) -> tuple[float, float]:
+        times = []
+        for turn in range(WARMUP + self._rounds):
+            self._driver.record(self._start, self._stream)
+            work()
+            self._driver.record(self._end, self._stream)
+            self._driver.synchronize(self._stream)
+            if turn >= WARMUP:
+                times.append(self._driver.elapsed_ms(self._start, self._end))
+        return summary(times)
+
+    def close(self) -> None:
+        self._driver.destroy_event(self._start)
+        self._driver.destroy_event(self._end)
+
+
+def summary(times_ms: list[float]) -> tuple[float, float]:
+    return round(float(np.median(times_ms)), 4), round(float(np.percentile(times_ms, 95)), 4)
+
+
+def time_kernels(
+    driver: Driver, kernels: bytes, spec: ModelSpec, *, frame_hw: tuple[int, int], objects: int, rounds: int
+) -> Times:
+    """Each stage of one graph level on invented outputs, and the postprocess as a graph."""
+    letterbox = Letterbox.fit(frame_hw, spec.input_hw)
+    with ExitStack() as made:
+        stages = made.enter_context(Stages(driver, kernels, spec))
+        stream = driver.create_stream()
+        made.callback(driver.destroy_stream, stream)
+        timer = EventTimer(driver, stream, rounds)
+        made.callback(timer.close)
+
+        def device(nbytes: int) -> int:
+            buffer = DeviceBuffer(driver, nbytes)
+            made.callback(buffer.close)
+            return buffer.pointer
+
+        layout, peaks_layout = outputs_layout(spec, 1), stages.peaks_layout()
+        outputs, results = (
+            layout.at(device(layout.nbytes)),
+            stages.results_layout().at(device(stages.results_layout().nbytes)),
+        )
+        peaks_block = peaks_layout.at(device(peaks_layout.nbytes))
+        host_frame = np.random.default_rng(1).integers(0, 256, (*frame_hw, 3), dtype=np.uint8)
+        frames = Frames(device(host_frame.nbytes), frame_hw[1] * 3, host_frame.nbytes)
+        images, probabilities = device(stages.images_bytes()), device(stages.probabilities_bytes())
+        arena = Arena(device(stages.largest_arena(frame_hw)), stages.largest_arena(frame_hw))
+        allowed = device(spec.num_classes)
+        for name, array in invented_outputs(spec, letterbox, objects).items():
+            driver.upload(outputs[name], array, stream)
+            driver.synchronize(stream)
+        driver.fill(allowed, 1, spec.num_classes, stream)
+        driver.upload(frames.pointer, host_frame, stream)
+        pointers = {name: outputs[name] for name in layout.fields}
+        work: dict[str, Callable[[], object]] = {
+            "letterbox": lambda: stages.letterbox(frames, letterbox, images, stream)
+        }
+        if spec.graph_level == "heads":
+            heads = HeadPointers(**pointers)
+            work["top_peaks"] = lambda: stages.top_peaks(heads.heatmap, peaks_block, stream, spec.score_threshold)
+            work["gather_heads"] = lambda: stages.gather_heads(heads, peaks_block, stream)
+            scores, labels, boxes, shapes = (peaks_block[name] for name in ("scores", "labels", "boxes", "shapes"))
+            peaks = PeakPointers(scores, labels, boxes, shapes, heads.saliency)
+        else:
+            peaks = PeakPointers(**pointers)
+        work["select"] = lambda: stages.select(
+            peaks, letterbox, results, stream,
+            allowed=allowed, score_threshold=spec.score_threshold, max_detections=spec.max_detections,
+        )  # fmt: skip
+        work["masks"] = lambda: stages.masks(
+            peaks, letterbox, results, arena, probabilities, stream, mask_threshold=spec.mask_threshold
+        )
+        for step in work.values():
+            step()
+        times = {name: timer(step) for name, step in work.items()}
+        postprocess = [step for name, step in work.items() if name != "letterbox"]
+        times["postprocess"] = timer(lambda: [step() for step in postprocess])
+        if driver.supports_graphs:
+            driver.begin_capture(stream)
+            for step in postprocess:
+                step()
+            graph = driver.end_capture(stream)
+            made.callback(driver.destroy_graph, graph)
+            times["postprocess, one graph"] = timer(lambda: driver.launch_graph(graph, stream))
+        found = np.zeros(1, np.int32)
+        driver.download(found, results["found"], stream)
+        driver.synchronize(stream)
+        assert found[0] == objects, (found, objects)
+    return times
+
+
+def time_model(
+    driver: Driver,
+    open_network: Callable[[int], GpuNetwork],
+    frames: Iterable[NDArray[np.uint8]],
+    rounds: int,
+    kernels: bytes | None = None,
+) -> tuple[Times, str]:
+    """Stages and whole frames of an exported model, and what the pipeline says of its CUDA graph."""
+    stream = driver.create_stream()
+    endless = itertools.cycle(frames)
+    with GpuPipeline(driver, open_network(stream), stream=stream, stage_times=True, kernels=kernels) as pipeline:
+        timings = []
+        for turn in range(WARMUP + rounds):
+            pipeline(next(endless))
+            if turn >= WARMUP and pipeline.timings is not None:
+                timings.append(pipeline.timings)
+    names = [field.name for field in dataclasses.fields(timings[0]) if field.name != "total_ms"]
+    times = {name.removesuffix("_ms"): summary([getattr(one, name) for one in timings]) for name in names}
+    with GpuPipeline(driver, open_network(stream), stream=stream, kernels=kernels) as pipeline:
+        wall = []
+        for turn in range(WARMUP + rounds):
+            start = time.perf_counter()
+            pipeline(next(endless))
+            if turn >= WARMUP:
+                wall.append((time.perf_counter() - start) * 1e3)
+        times["whole frame"] = summary(wall)
+        graph = pipeline.graph
+    with GpuPipeline(driver, open_network(stream), stream=stream, slots=2, kernels=kernels) as pipeline:
+        results = pipeline.stream(itertools.islice(endless, WARMUP + rounds))
+        for _ in range(WARMUP):
+            next(results)
+        start = time.perf_counter()
+        count = sum(1 for _ in results)
+        each = round((time.perf_counter() - start) * 1e3 / count, 4)
+        times["a frame, two under way"] = each, each
+    driver.destroy_stream(stream)
+    return times, graph
+
+
+def verdict(times: dict[str, Times]) -> str:
+    """Which level wins, by the most complete time that both have."""
+    for what in ("whole frame", "postprocess, one graph", "postprocess"):
+        both = {level: one[what][0] for level, one in times.items() if what in one}
+        if len(both) == 2:
+            (best, low), (_, high) = sorted(both.items(), key=lambda item: item[1])
+            scope = "" if what == "whole frame" else " (kernels alone: the network's own time is not in it)"
+            return f"Graph level '{best}' is faster: {what} {low} ms against {high} ms{scope}."
+    return "Only one graph level was timed."
+
+
+@click.command()
+@click.option("--peaks", type=click.Path(path_type=Path), help="A model of graph level peaks: .onnx or an engine.")
+@click.option("--heads", type=click.Path(path_type=Path), help="A model of graph level heads: .onnx or an engine.")
+@click.option("--rounds", type=click.IntRange(min=1), default=200, show_default=True, help="Rounds that count.")
+@click.option("--device", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the GPU.")
+@click.option("--cuda-driver", type=click.Choice((AUTO, *PROVIDERS)), default=AUTO, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead of the tables.")
+def main(peaks: Path | None, heads: Path | None, rounds: int, device: int, cuda_driver: str, as_json: bool) -> None:
+    """Times the stages of the GPU pipeline. Needs an NVIDIA GPU."""
+    try:
+        driver = open_driver(cuda_driver, device)
+        image = kernel_image(driver.compute_capability)
+        times: dict[str, Times] = {}
+        for level in ("peaks", "heads"):
+            spec = dataclasses.replace(SPEC, graph_level=level)
+            times[level] = time_kernels(driver, image.code, spec, frame_hw=FRAME_HW, objects=OBJECTS, rounds=rounds)
+        models: dict[str, Times] = {}
+        graphs: dict[str, str] = {}
+        frame = np.random.default_rng(2).integers(0, 256, (*FRAME_HW, 3), dtype=np.uint8)
+        for level, path in (("peaks", peaks), ("heads", heads)):
+            if path is not None:
+                open_network = partial(open_gpu_network, path, driver, device=device)
+                models[level], graphs[level] = time_model(driver, open_network, [frame], rounds)
+        name = driver.name
+        driver.close()
+    except CenterMaskError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    said = verdict(models if len(models) == 2 else times)
+    facts = {
+        "device": name, "kernels": image.origin, "machine": machine(), "frame_hw": FRAME_HW, "objects": OBJECTS,
+        "rounds": rounds, "kernel_ms": times, "model_ms": models, "cuda_graph": graphs, "verdict": said,
+        "required_postprocess_ms": REQUIRED_MS, "reported_fps": REPORTED_FPS,
+        "ratio_to_reported": {
+            level: round(1e3 / one["a frame, two under way"][0] / REPORTED_FPS, 2) for level, one in models.items()
+        },
+    }  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    for title, group in (("Kernels alone, 100 objects at 1080p", times), ("Models", models)):
+        table = Table("level", "stage", "median ms", "95 % ms", title=f"{title}: {name}")
+        for level, stages in group.items():
+            for stage, (median, high) in stages.items():
+                table.add_row(level, stage, str(median), str(high))
+        if group:
+            Console().print(table)
+    for level, graph in graphs.items():
+        click.echo(f"{level}: {graph}")
+    click.echo(said)
+
+
+if __name__ == "__main__":
+    main()

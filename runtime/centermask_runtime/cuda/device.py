@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which driver provider runs, on which device: one place that chooses, says what it chose, and why it cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from centermask_runtime.cuda.counted_driver import CountedDriver
+from centermask_runtime.cuda.driver import Driver, DriverError
+from centermask_runtime.errors import UsageError, did_you_mean
+
+AUTO = "auto"
+PYCUDA = "pycuda"
+CUDA_BINDINGS = "cuda-bindings"
+PROVIDERS = (PYCUDA, CUDA_BINDINGS)  # in the order that "auto" takes them
+
+
+def installed_providers() -> tuple[str, ...]:
+    """Those that could be imported, without importing them."""
+    found = {PYCUDA: _is_installed("pycuda"), CUDA_BINDINGS: _is_installed("cuda.bindings")}
+    return tuple(name for name in PROVIDERS if found[name])
+
+
+def device_names() -> list[str]:
+    """The GPUs that the driver sees, without making a context on any. Raises DriverError."""
+    if CUDA_BINDINGS not in installed_providers():
+        raise DriverError("The list of GPUs needs cuda-bindings: pip install 'centermask[cuda]'.")
+    from centermask_runtime.cuda import bindings_driver
+
+    return bindings_driver.device_names()
+
+
+def open_driver(name: str = AUTO, device: int = 0) -> CountedDriver:
+    """A driver on a device; its name says the provider. Raises UsageError for an unknown provider, and DriverError.
+
+    "auto" takes pycuda where it is installed, because who built it wants it, and cuda-bindings otherwise. Only
+    cuda-bindings has CUDA graphs and takes streams of other libraries.
+    """
+    if name not in (AUTO, *PROVIDERS):
+        raise UsageError(f"There is no CUDA driver provider '{name}'; {did_you_mean(name, (AUTO, *PROVIDERS))}")
+    installed = installed_providers()
+    if name == AUTO:
+        if not installed:
+            raise DriverError(
+                "A GPU was asked for, but no CUDA driver provider is installed: pip install 'centermask[cuda]', "
+                "or use the CPU."
+            )
+        name = installed[0]
+    elif name not in installed:
+        extra = "pycuda" if name == PYCUDA else "cuda"
+        raise DriverError(
+            f"The CUDA driver provider {name} was asked for, but it is not installed: "
+            f"pip install 'centermask[{extra}]', or choose another."
+        )
+    driver: Driver
+    if name == PYCUDA:
+        from centermask_runtime.cuda.pycuda_driver import PycudaDriver
+
+        driver = PycudaDriver(device)
+    else:
+        from centermask_runtime.cuda.bindings_driver import BindingsDriver
+
+        driver = BindingsDriver(device)
+    return CountedDriver(driver)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that would hold it is missing
+        return False

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX Runtime as a GpuNetwork: inputs and outputs bound to device memory, work on the pipeline's own stream.
+
+ONNX Runtime falls back to the CPU without a word when a provider cannot start; here that is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from centermask_runtime.errors import ModelError, UsageError, first_line
+from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES, outputs_layout
+from centermask_runtime.networks.onnx_runtime import CPU, LOAD_ERRORS, open_session, read_spec
+
+CUDA = "CUDAExecutionProvider"
+DEVICE_TYPES = {CUDA: "cuda", CPU: "cpu"}
+NO_SYNCHRONISATION = "disable_synchronize_execution_providers"
+
+
+class OnnxRuntimeGpuNetwork:
+    """An exported .onnx of either graph level. On the CPU provider a device pointer is a host address: for tests."""
+
+    def __init__(
+        self, path: str | Path, stream: int, *, batch: int = 1, device: int = 0, provider: str = CUDA, threads: int = 1
+    ) -> None:
+        """stream: of the driver, not 0, which ONNX Runtime takes as none. threads are for the CPU provider only.
+
+        Raises ModelError when the file or the provider is not what it should be, never runs elsewhere.
+        """
+        if provider not in DEVICE_TYPES:
+            raise UsageError(f"The GPU pipeline runs ONNX Runtime on {' or '.join(DEVICE_TYPES)}, not on {provider}.")
+        assert stream != 0 or provider == CPU, "ONNX Runtime takes stream 0 as no stream at all"
+        path = Path(path)
+        options = {"device_id": str(device), "user_compute_stream": str(stream)} if provider == CUDA else {}
+        session = open_session(path, threads if provider == CPU else None, (provider,), [options])
+        self.spec, self.batch, self.stream = read_spec(session, path), batch, stream if provider == CUDA else None
+        self._layout = outputs_layout(self.spec, batch)
+        _check_graph(session, self.spec.graph_level, batch, path)
+        self._session: ort.InferenceSession | None = session
+        self._device = device
+        self._device_type = DEVICE_TYPES[provider]
+        self._bound: tuple[int, dict[str, int]] | None = None
+        self._binding = session.io_binding()
+        self._options = ort.RunOptions()
+        if provider == CUDA:
+            self._options.add_run_config_entry(NO_SYNCHRONISATION, "1")
+        self.description = f"ONNX Runtime {ort.__version__} on {provider.removesuffix('ExecutionProvider')}"
+
+    def enqueue(self, images: int, outputs: Mapping[str, int], stream: int) -> None:
+        assert self._session is not None, "enqueue after close"
+        assert self.stream in (None, stream), (self.stream, stream)
+        if self._bound != (images, dict(outputs)):
+            shape = [self.batch, *self.spec.input_hw, 3]
+            self._binding.bind_input(INPUT_NAME, self._device_type, self._device, np.uint8, shape, images)
+            for name, field in self._layout.fields.items():
+                self._binding.bind_output(
+                    name, self._device_type, self._device, field.dtype.type, list(field.shape), outputs[name]
+                )
+            self._bound = images, dict(outputs)
+        try:
+            self._session.run_with_iobinding(self._binding, self._options)
+        except LOAD_ERRORS as error:
+            raise ModelError(f"ONNX Runtime failed while it ran the network: {first_line(error)}") from error
+
+    def capture_refusal(self, stream: int) -> str | None:
+        return "ONNX Runtime allocates and chooses algorithms while it runs, so its work cannot be captured"
+
+    def close(self) -> None:
+        self._bound = None
+        self._session = None
+
+
+def _check_graph(session: ort.InferenceSession, level: str, batch: int, path: Path) -> None:
+    found = [output.name for output in session.get_outputs()]
+    inputs = session.get_inputs()
+    if found != list(OUTPUT_NAMES[level]) or [node.name for node in inputs] != [INPUT_NAME]:
+        raise ModelError(
+            f"{path} must take '{INPUT_NAME}' and give {', '.join(OUTPUT_NAMES[level])} as its graph level '{level}' "
+            f"says, but it takes {', '.join(node.name for node in inputs)} and gives {', '.join(found)}: "
+            "export the model again."
+        )
+    fixed = inputs[0].shape[0]
+    if isinstance(fixed, int) and fixed != batch:
+        raise ModelError(
+            f"{path} is for batches of {fixed}, and {batch} was asked for: export it with that batch size."
+        )

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig
 from centermask.data.coco import find_split, load_coco
 from centermask.data.loader import Batch, TrainingSet, collate, training_loader
+from centermask.data.steps import TrainingSteps
 from centermask.data.synthetic import write_shapes
 from centermask_runtime.errors import DataError
 from centermask_runtime.geometry import Letterbox
@@ -49,9 +51,10 @@ def samples(folder: Path, augmented: bool = True, **train: object) -> TrainingSe
     return TrainingSet(load_coco(*find_split(folder, "train")), config, augmented=augmented)
 
 
-def epoch(loader, number: int) -> list[Batch]:
-    loader.dataset.set_epoch(number)
-    return list(loader)
+def loader_of(samples: TrainingSet, first_step: int = 0) -> DataLoader:
+    steps = TrainingSteps(samples)
+    steps.first_step = first_step
+    return training_loader(samples, steps)
 
 
 def assert_equal(one: Batch, other: Batch) -> None:
@@ -84,13 +87,13 @@ def test_images_without_objects_make_a_batch_too(folder):
 
 
 def test_workers_change_nothing_and_see_each_epoch(folder):
-    alone, helped = training_loader(samples(folder)), training_loader(samples(folder, workers=2))
-    first, second = epoch(alone, 0), epoch(alone, 1)
-    assert len(first) == 2
-    for number, expected in ((0, first), (1, second), (0, first)):
-        for one, other in zip(expected, epoch(helped, number), strict=True):
+    alone, helped = loader_of(samples(folder, epochs=3)), loader_of(samples(folder, epochs=3, workers=2))
+    expected = list(alone)
+    assert len(expected) == len(alone) == 6  # two steps an epoch
+    for _ in range(2):
+        for one, other in zip(expected, helped, strict=True):
             assert_equal(one, other)
-    assert not torch.equal(first[0].images, second[0].images)
+    assert not torch.equal(expected[0].images, expected[2].images)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -98,7 +101,7 @@ def test_an_image_that_cannot_be_used_comes_as_its_error(folder, tmp_path, worke
     """Raised in a worker it would be wrapped in torch's traceback."""
     shutil.copytree(folder, tmp_path / "data")
     (tmp_path / "data" / "train" / "000004.png").write_bytes(b"\x89PNG not much")
-    batches = epoch(training_loader(samples(tmp_path / "data", batch=10, workers=workers)), 0)
+    batches = list(loader_of(samples(tmp_path / "data", batch=10, epochs=1, workers=workers)))
     assert [type(batch) for batch in batches] == [DataError]
     assert "000004.png" in str(batches[0])
 
@@ -112,7 +115,7 @@ cv2.setNumThreads(2)
 cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (9, 9), 3)
 time.sleep(0.5)  # the pool's threads go to sleep
 import tests.test_loader as t, pathlib
-list(t.training_loader(t.samples(pathlib.Path({str(folder)!r}), workers=1)))
+list(t.loader_of(t.samples(pathlib.Path({str(folder)!r}), epochs=1, workers=1)))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
@@ -129,20 +132,19 @@ def test_the_cache_changes_nothing(folder):
 
 
 def test_an_epoch_takes_each_image_at_most_once(folder):
-    order = list(training_loader(samples(folder)).sampler)
+    order = [draw.image for batch in TrainingSteps(samples(folder, epochs=1, batch=5)) for draw in batch]
     assert sorted(order) == list(range(10)) != order
 
 
 def test_a_resumed_epoch_goes_on_where_it_stopped(folder):
-    whole, rest = samples(folder), samples(folder)
-    rest.set_epoch(0, skip=4)
-    resumed = list(training_loader(rest))
-    assert len(resumed) == 1
-    assert_equal(resumed[0], epoch(training_loader(whole), 0)[1])
+    whole, rest = loader_of(samples(folder, epochs=2)), loader_of(samples(folder, epochs=2), first_step=1)
+    assert len(rest) == 3
+    for one, other in zip(list(whole)[1:], rest, strict=True):
+        assert_equal(one, other)
 
 
 def test_fewer_images_than_a_batch_still_make_one(folder):
-    assert [len(batch.images) for batch in training_loader(samples(folder, batch=32))] == [10]
+    assert [len(batch.images) for batch in loader_of(samples(folder, batch=32, epochs=1))] == [10]
 
 
 def test_without_augmentation_the_image_is_the_networks_input(folder):

@@ -18,11 +18,15 @@ from centermask.cli.options import data_options, model_option, open_dataset, ope
 )
 @click.option("--mask-threshold", type=float, help="Instead of the model's own.")
 @click.option("--save-json", type=click.Path(path_type=Path, dir_okay=False), help="Write COCO results here.")
+@click.option(
+    "--plots", type=click.Path(path_type=Path, file_okay=False),
+    help="Draw PR and F1 curves, the confusion matrix and results into this folder.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON line, last.")
 @threads_option
 def val(
     model: str, data: Path | None, split: str, annotations: Path | None, images: Path | None, conf: float | None,
-    mask_threshold: float | None, save_json: Path | None, as_json: bool, threads: int | None,
+    mask_threshold: float | None, save_json: Path | None, plots: Path | None, as_json: bool, threads: int | None,
 ) -> None:  # fmt: skip
     """Box and mask AP of a model on a COCO data set, by pycocotools, through the pipeline that predict uses."""
     import contextlib
@@ -50,6 +54,15 @@ def val(
         if results is not None:
             results.write(json.dumps(evaluation.results).encode())
         spec, description = network.spec, network.description
+    if plots is not None:
+        require("matplotlib", "train", "drawing curves")
+        from centermask.evaluation.report import write_report
+
+        report = write_report(plots, dataset, evaluation.results, spec.max_detections)
+        click.echo(
+            f"Best mask F1 {report.f1:.3f} at a score threshold of {report.score_threshold:.3f}; pictures in {plots}",
+            err=as_json,
+        )
     Console(stderr=as_json).print(
         metrics_table(evaluation.metrics, f"{spec.name} on {len(dataset)} images, {description}")
     )

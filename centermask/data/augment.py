@@ -74,6 +74,23 @@ def opencv_affine(affine: Affine) -> Affine:
     return moved
 
 
+def map_rects(rects: NDArray[np.float64], affine: Affine) -> NDArray[np.float64]:
+    """Rectangles [n, 4] through a map without slopes, as xyxy again."""
+    ends = np.stack([rects[:, :2], rects[:, 2:]]) @ affine[:, :2].T + affine[:, 2]
+    return np.concatenate([ends.min(0), ends.max(0)], axis=1)
+
+
+def inverse_affine(affine: Affine) -> Affine:
+    """Canvas pixels -> source pixels."""
+    linear = affine[:, :2]
+    assert not (linear.diagonal().any() and linear[::-1].diagonal().any()), f"the map must have no slope: {affine}"
+    if linear[0, 0] == 0:  # a quarter turn
+        back = np.array([[0.0, 1 / linear[1, 0]], [1 / linear[0, 1], 0.0]])
+    else:
+        back = np.diag(1 / linear.diagonal())
+    return np.column_stack([back, -back @ affine[:, 2]])
+
+
 def jitter_colour(rng: np.random.Generator, image: NDArray[np.uint8], config: AugmentConfig) -> NDArray[np.uint8]:
     """Random brightness, contrast and saturation, each by 1 +- config.colour in random order, and perhaps the negative.
 

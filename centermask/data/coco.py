@@ -18,12 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from centermask.data.layouts import find_split
+from centermask.data.voc import read_sbd, read_voc
+from centermask.data.yolo_seg import read_yolo
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import read_image
 
+__all__ = ["CocoDataset", "ImageRecord", "ObjectMask", "Rect", "find_split", "load_coco"]
+
 Rect = tuple[int, int, int, int]  # x0, y0, x1, y1 in whole pixels, x1 and y1 excluded
 Segmentation = tuple[NDArray[np.float64], ...] | dict[str, Any]  # polygons as flat x, y lists, or run lengths
-_SPLIT_ALIASES = {"val": "valid"}  # Roboflow's word
+ROBOFLOW_FILE = "_annotations.coco.json"
+FAR = 100  # image sides
+_YAML = (".yaml", ".yml")
+_CONVERTED = (*_YAML, ".txt")  # what stands for a split that is not COCO JSON
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class CocoDataset:
     category_ids: tuple[int, ...]
     images: tuple[ImageRecord, ...]
     _annotations: tuple[tuple[_Annotation, ...], ...]  # one tuple an image
+    converted: Mapping[str, Any] | None = None  # from another layout: what its COCO file would hold; else None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,6 +85,10 @@ class CocoDataset:
                 f"{record.width} x {record.height} for image id {record.id}; its masks would not fit."
             )
         return pixels
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        """The classes of an image's annotations in file order, crowds left out: without decoding a mask."""
+        return tuple(one.label for one in self._annotations[index] if not one.crowd)
 
     def objects(self, index: int) -> list[ObjectMask]:
         """The objects of an image in file order; one whose mask has no pixel is left out. Raises DataError."""
@@ -107,8 +120,8 @@ class CocoDataset:
 
 
 def load_coco(annotations: Path, images: Path) -> CocoDataset:
-    """Opens a COCO annotation file and checks all of it. Raises DataError with the first thing that cannot be used."""
-    content = _read_json(annotations)
+    """Opens what find_split gives and checks all of it. Raises DataError with the first thing that cannot be used."""
+    content = read_content(annotations, images)
     categories = _by_id(content["categories"], "category", annotations)
     category_ids = tuple(sorted(categories))
     label_of = {category_id: label for label, category_id in enumerate(category_ids)}
@@ -137,25 +150,18 @@ def load_coco(annotations: Path, images: Path) -> CocoDataset:
         category_ids,
         tuple(records.values()),
         tuple(tuple(of_image[image_id]) for image_id in records),
+        content if annotations.suffix in _CONVERTED or annotations.name == ROBOFLOW_FILE else None,
     )
 
 
-def find_split(data_folder: Path, split: str = "val") -> tuple[Path, Path]:
-    """(annotation file, image folder) of a split in a recognised layout. Raises DataError with what was looked for."""
-    folder_names = [split, _SPLIT_ALIASES[split]] if split in _SPLIT_ALIASES else [split]
-    candidates = [
-        (data_folder / "annotations" / f"instances_{split}2017.json", data_folder / f"{split}2017"),
-        (data_folder / "annotations" / f"instances_{split}.json", data_folder / split),
-        *((data_folder / name / "_annotations.coco.json", data_folder / name) for name in folder_names),
-    ]
-    for annotation_file, image_folder in candidates:
-        if annotation_file.is_file() and image_folder.is_dir():
-            return annotation_file, image_folder
-    looked_for = ", ".join(f"{a.relative_to(data_folder)} with {i.name}/" for a, i in candidates)
-    raise DataError(
-        f"No split '{split}' of a COCO data set in {data_folder}: looked for {looked_for}; "
-        "name the files with --annotations and --images instead."
-    )
+def read_content(annotations: Path, images: Path) -> dict[str, Any]:
+    """What the COCO file of a split holds, or would hold: other layouts are told by the file that stands for them."""
+    if annotations.suffix in _YAML:
+        return read_yolo(annotations, images)
+    if annotations.suffix == ".txt":
+        return (read_voc if annotations.parent.name == "Segmentation" else read_sbd)(annotations, images)
+    content = _read_json(annotations)
+    return _without_placeholder(content) if annotations.name == ROBOFLOW_FILE else content
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -172,6 +178,17 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise DataError(f"{path} has no list '{key}', so it is not a COCO annotation file of instances.")
     assert isinstance(content, dict)
     return content
+
+
+def _without_placeholder(content: dict[str, Any]) -> dict[str, Any]:
+    """Roboflow's category 0 names the others' supercategory and nothing is of it: as a class it would only cost."""
+    categories = [one for one in content["categories"] if isinstance(one, dict)]
+    above = {str(one.get("supercategory")) for one in categories if one.get("id") != 0}
+    used = any(isinstance(one, dict) and one.get("category_id") == 0 for one in content["annotations"])
+    first = next((one for one in categories if one.get("id") == 0), None)
+    if used or first is None or first.get("supercategory") != "none" or str(first.get("name")) not in above:
+        return content
+    return {**content, "categories": [one for one in content["categories"] if one is not first]}
 
 
 def _by_id(entries: Iterable[Any], what: str, source: Path) -> dict[int, Mapping[str, Any]]:
@@ -224,15 +241,22 @@ def _segmentation(entry: Mapping[str, Any], image: ImageRecord, source: Path) ->
         if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
             length = len(part) if isinstance(part, list) else 0
             raise DataError(f"{where} has a polygon of {length} numbers; it needs x and y of at least 3 points.")
-    polygons = tuple(numbers for part in value if (numbers := _numbers(part)) is not None)
+    polygons = tuple(numbers for part in value if (numbers := finite_numbers(part)) is not None)
     if len(polygons) < len(value):
         raise DataError(f"{where} has a polygon that is no flat list of finite numbers.")
+    if any(is_far(polygon, (image.height, image.width)) for polygon in polygons):
+        raise DataError(f"{where} has a polygon far from its image; x and y are pixels, to be counted from its corner.")
     return polygons
+
+
+def is_far(polygon: NDArray[np.float64], size_hw: tuple[int, int]) -> bool:
+    """Farther than a slip of the hand: pycocotools walks along all pixels of an outline, and 1e9 fill the memory."""
+    return bool(np.abs(polygon).max() > FAR * max(size_hw))
 
 
 def _check_inside(entry: Mapping[str, Any], segmentation: Segmentation, image: ImageRecord, source: Path) -> None:
     if isinstance(values := entry.get("bbox"), list) and len(values) == 4:
-        if (box := _numbers(values)) is None:
+        if (box := finite_numbers(values)) is None:
             raise DataError(f"{source}: annotation id {entry['id']} has a 'bbox' that is not four finite numbers.")
         x0, y0, x1, y1 = *box[:2], *(box[:2] + box[2:])
     elif isinstance(segmentation, tuple):
@@ -247,7 +271,7 @@ def _check_inside(entry: Mapping[str, Any], segmentation: Segmentation, image: I
         )
 
 
-def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
+def finite_numbers(values: Any) -> NDArray[np.float64] | None:
     """A flat list of finite numbers; None for anything else."""
     try:
         array = np.array(values)

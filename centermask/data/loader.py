@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """TrainingSet and Batch: from a data set to tensors. The only file of centermask.data that knows torch.
 
-A sample depends on (seed, epoch, index) alone: not on the number of workers, nor on what was drawn before it.
+A sample depends on (seed, epoch, index) and, for an image that comes again in one epoch, on how often it came before:
+not on the number of workers, nor on what was drawn before it. Mosaic and copy-paste draw from a stream of their own.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +23,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from centermask.config import STRIDE, Config
-from centermask.data.augment import jitter_colour, letterbox_affine, sample_affine, warp_image
+from centermask.data.augment import Affine, jitter_colour, letterbox_affine, sample_affine, warp_image
 from centermask.data.coco import CocoDataset, ObjectMask
+from centermask.data.copy_paste import copy_paste
+from centermask.data.mosaic import PARTS, draw_mosaic
+from centermask.data.sampling import Draw
+from centermask.data.scene import IDENTITY, Scene, show_objects
 from centermask.data.targets import Targets, make_targets
 from centermask_runtime.errors import CenterMaskError
 
 Sample = tuple[NDArray[np.uint8], Targets]
+Source = tuple[NDArray[np.uint8], list[ObjectMask]]  # an image as stored, and its objects
 
 
 @dataclass(frozen=True)
@@ -66,45 +74,57 @@ class TrainingSet(Dataset[Sample | CenterMaskError]):
         self.config = config
         self.augmented = augmented
         self._saliency_channels = 1 if config.model.saliency == "class_agnostic" else len(dataset.class_names)
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers that outlive an epoch see it change
-        self.skip = 0  # samples of this epoch to leave out at its beginning
-        self._cache: dict[int, tuple[NDArray[np.uint8], list[ObjectMask]]] = {}
+        self.epochs = config.train.epochs  # of the whole training
+        self._cache: dict[int, Source] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    @property
-    def epoch(self) -> int:
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Chooses this epoch's order and augmentation. Call it before iterating over the loader.
-
-        skip: samples at the beginning of the epoch that a resumed training has seen already.
-        """
-        self._epoch.fill_(epoch)
-        self.skip = skip
-
-    def __getitem__(self, index: int) -> Sample | CenterMaskError:
+    def __getitem__(self, draw: Draw | int) -> Sample | CenterMaskError:
         try:
-            return self._sample(index)
+            return self._sample(Draw(draw) if isinstance(draw, int) else draw)
         except CenterMaskError as error:
             return error
 
-    def _sample(self, index: int) -> Sample:
-        image, objects = self._source(index)
-        canvas_hw = self.config.canvas_hw if self.augmented else self.config.input.size
-        frame_hw = image.shape[0], image.shape[1]
+    def _sample(self, draw: Draw) -> Sample:
         if self.augmented:
-            augment = self.config.train.augment
-            rng = np.random.default_rng((self.config.train.seed, self.epoch, index))
-            affine = sample_affine(rng, frame_hw, self.config.input.size, canvas_hw, augment)
-            canvas = jitter_colour(rng, warp_image(image, affine, canvas_hw), augment)
+            canvas, objects, affine = self._augment(draw)
         else:
-            affine = letterbox_affine(frame_hw, canvas_hw)
+            image, objects = self._source(draw.image)
+            canvas_hw = self.config.input.size
+            affine = letterbox_affine((image.shape[0], image.shape[1]), canvas_hw)
             canvas = warp_image(image, affine, canvas_hw)
-        targets = make_targets(
+        return canvas, self._targets(objects, affine, (canvas.shape[0], canvas.shape[1]))
+
+    def _augment(self, draw: Draw) -> tuple[NDArray[np.uint8], list[ObjectMask], Affine]:
+        """The canvas, its objects, and the map of the objects' pixels to the canvas'."""
+        config, augment = self.config, self.config.train.augment
+        canvas_hw = draw.canvas_hw or config.canvas_hw
+        larger = max(canvas_hw) / max(config.canvas_hw)  # multi-scale: the same view, finer or coarser
+        input_hw = round(config.input.size[0] * larger), round(config.input.size[1] * larger)
+        again = (draw.repeat,) if draw.repeat else ()
+        rng = np.random.default_rng((config.train.seed, draw.epoch, draw.image, *again))
+        (joins,) = rng.spawn(1)
+        image, objects = self._source(draw.image)
+        mosaic, paste = joins.random(2) < (augment.mosaic, augment.copy_paste)
+        if draw.epoch >= self.epochs - augment.close_mosaic:
+            mosaic = paste = False
+        if mosaic:
+            others = (self._source(int(index)) for index in joins.integers(len(self), size=PARTS - 1))
+            scene = draw_mosaic(joins, [(image, objects), *others], input_hw, canvas_hw, augment)
+        else:
+            affine = sample_affine(rng, (image.shape[0], image.shape[1]), input_hw, canvas_hw, augment)
+            canvas = warp_image(image, affine, canvas_hw)
+            if not paste:
+                return jitter_colour(rng, canvas, augment), objects, affine
+            scene = Scene(canvas, show_objects(objects, affine, (0, 0, canvas_hw[1], canvas_hw[0])))
+        if paste:
+            other = self._source(int(joins.integers(len(self))))
+            scene = copy_paste(joins, scene, other, input_hw, augment)
+        return jitter_colour(rng, scene.image, augment), scene.objects, IDENTITY
+
+    def _targets(self, objects: list[ObjectMask], affine: Affine, canvas_hw: tuple[int, int]) -> Targets:
+        return make_targets(
             objects,
             affine,
             canvas_hw,
@@ -113,29 +133,14 @@ class TrainingSet(Dataset[Sample | CenterMaskError]):
             stride=STRIDE,
             mask_grid=self.config.train.loss.mask_grid,
         )
-        return canvas, targets
 
-    def _source(self, index: int) -> tuple[NDArray[np.uint8], list[ObjectMask]]:
+    def _source(self, index: int) -> Source:
         if index in self._cache:
             return self._cache[index]
         source = self.dataset.image(index), self.dataset.objects(index)
         if self.config.train.cache:
             self._cache[index] = source
         return source
-
-
-class EpochShuffle(Sampler[int]):
-    """A random order that depends on (seed, epoch) alone, so that a resumed training goes on as if never stopped."""
-
-    def __init__(self, samples: TrainingSet) -> None:
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self._samples.config.train.seed, self._samples.epoch))
-        return iter(rng.permutation(len(self._samples)).tolist()[self._samples.skip :])
 
 
 def collate(samples: Sequence[Sample | CenterMaskError]) -> Batch | CenterMaskError:
@@ -163,21 +168,19 @@ def collate(samples: Sequence[Sample | CenterMaskError]) -> Batch | CenterMaskEr
     )
 
 
-def training_loader(samples: TrainingSet, *, pin_memory: bool = False) -> DataLoader[Sample | CenterMaskError]:
-    """Batches (Batch, or the CenterMaskError of one of its images) in a seeded random order.
+def training_loader(
+    samples: TrainingSet, steps: Sampler[list[Draw]], *, pin_memory: bool = False
+) -> DataLoader[Sample | CenterMaskError]:
+    """All that `steps` asks for: each a Batch, or the CenterMaskError of one of its images.
 
-    A last, smaller batch is dropped unless it is the only one.
+    The workers prefetch across the ends of epochs, so nothing waits there; they end with the iterator.
     """
-    train = samples.config.train
     return DataLoader(
         samples,
-        batch_size=train.batch,
-        sampler=EpochShuffle(samples),
-        num_workers=train.workers,
+        batch_sampler=steps,
+        num_workers=samples.config.train.workers,
         collate_fn=collate,
-        drop_last=len(samples) >= train.batch,
         pin_memory=pin_memory,
-        persistent_workers=train.workers > 0,
         worker_init_fn=_start_worker,
     )
 
@@ -186,7 +189,17 @@ def _start_worker(_: int) -> None:
     # The workers share the cores already. Not 1: that waits for the threads of the parent's pool to end, which do not
     # exist in a forked process, and hangs whenever the parent has used OpenCV before.
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer answers Ctrl-C, and may need one more batch for that
+    # The trainer answers Ctrl-C and SIGTERM, and may need one more batch for that; a cluster sends them to all at once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_parent_only, daemon=True).start()
+
+
+def _obey_parent_only() -> None:
+    """Ends a worker whose parent terminates it, as multiprocessing does when the program ends."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _stack(arrays: list[NDArray[Any]]) -> Tensor:

@@ -15,7 +15,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask.data.augment import Affine
+from centermask.data.augment import Affine, inverse_affine, map_rects
 from centermask.data.coco import ObjectMask, Rect
 
 MIN_SIDE = 2.0  # canvas pixels: a smaller box is no target
@@ -124,13 +124,13 @@ def _visible(
     """The objects that are targets and their boxes [n, 4] on the canvas."""
     singles = [one for one in objects if not one.crowd]
     limit = np.array(canvas_hw[::-1] * 2, np.float64)
-    boxes = _map_rects(np.array([one.rect for one in singles], np.float64).reshape(-1, 4), affine)
+    boxes = map_rects(np.array([one.rect for one in singles], np.float64).reshape(-1, 4), affine)
     clipped = np.clip(boxes, 0, limit)
-    window = _map_rects(np.array([[0.0, 0.0, *limit[:2]]]), _inverse(affine))[0]  # the canvas in source pixels
+    window = map_rects(np.array([[0.0, 0.0, *limit[:2]]]), inverse_affine(affine))[0]  # the canvas in source pixels
     for index in np.flatnonzero((clipped != boxes).any(1)):
         remaining = _tight_part(singles[index], window)
         part = np.array([remaining or (0, 0, 0, 0)], np.float64)
-        clipped[index] = np.clip(_map_rects(part, affine)[0], 0, limit) if remaining else 0
+        clipped[index] = np.clip(map_rects(part, affine)[0], 0, limit) if remaining else 0
     keep = np.flatnonzero((clipped[:, 2:] - clipped[:, :2]).min(1, initial=np.inf) >= MIN_SIDE)
     return [singles[index] for index in keep], clipped[keep]
 
@@ -172,7 +172,7 @@ def _show(
     mask: NDArray[np.bool_], origin_xy: tuple[int, int], affine: Affine, canvas_hw: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """A mask with an empty border, whose corner is at origin_xy of the source, as the canvas shows it."""
-    inverse = _inverse(affine)
+    inverse = inverse_affine(affine)
     centres = np.arange(canvas_hw[1]) + 0.5, np.arange(canvas_hw[0]) + 0.5
     turned = bool(inverse[0, 0] == 0)
     along = centres[::-1] if turned else centres  # the canvas axis that source x and source y run along
@@ -192,7 +192,7 @@ def _grid_masks(
     two points a grid step are averaged, a quarter of a step either side of its centre."""
     if not len(objects):
         return np.zeros((0, grid, grid), np.float32)
-    inverse = _inverse(affine)
+    inverse = inverse_affine(affine)
     rects = np.array([one.rect for one in objects])
     widths = rects[:, 2] - rects[:, 0]
     flat = np.concatenate([one.crop.ravel() for one in objects])
@@ -215,19 +215,3 @@ def _grid_masks(
         for down in index[1] + starts[:, None]:
             total += flat[down[:, :, None] + across[:, None, :]]
     return np.divide(total, 4, dtype=np.float32)
-
-
-def _map_rects(rects: NDArray[np.float64], affine: Affine) -> NDArray[np.float64]:
-    """Rectangles [n, 4] through a map without slopes, as xyxy again."""
-    ends = np.stack([rects[:, :2], rects[:, 2:]]) @ affine[:, :2].T + affine[:, 2]
-    return np.concatenate([ends.min(0), ends.max(0)], axis=1)
-
-
-def _inverse(affine: Affine) -> Affine:
-    linear = affine[:, :2]
-    assert not (linear.diagonal().any() and linear[::-1].diagonal().any()), f"the map must have no slope: {affine}"
-    if linear[0, 0] == 0:  # a quarter turn
-        back = np.array([[0.0, 1 / linear[1, 0]], [1 / linear[0, 1], 0.0]])
-    else:
-        back = np.diag(1 / linear.diagonal())
-    return np.column_stack([back, -back @ affine[:, 2]])

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ Metrics = dict[str, dict[str, float]]  # {"bbox": {"AP": ...}, "segm": {"AP": ..
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 
 
-def load_ground_truth(annotation_file: Path, only: set[int] | None = None) -> COCO:
+def load_ground_truth(
+    annotation_file: Path, only: set[int] | None = None, converted: Mapping[str, Any] | None = None
+) -> COCO:
     """The annotation file as pycocotools wants it: `area` and `iscrowd`, which many exporters omit, are filled in.
 
     Annotations are numbered from 1, because COCOeval takes the id 0 of a match for no match.
 
-    `only` keeps the images of these ids.
+    `only` keeps the images of these ids. `converted`: of a data set in another layout, CocoDataset.converted.
     """
-    content = json.loads(annotation_file.read_text())
+    content = json.loads(annotation_file.read_text()) if converted is None else copy.deepcopy(dict(converted))
     if only is not None:
         content["images"] = [image for image in content["images"] if image["id"] in only]
         content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in only]
@@ -54,7 +57,8 @@ def coco_ap(
     return {kind: _ap(truth, results, kind, max_detections) for kind in kinds}
 
 
-def _ap(truth: COCO, results: list[dict[str, Any]], kind: str, max_detections: int) -> dict[str, float]:
+def run_cocoeval(truth: COCO, results: list[dict[str, Any]], kind: str, max_detections: int) -> COCOeval:
+    """pycocotools' matches (evalImgs) and curves (eval) of one kind, bbox or segm."""
     # copies: loadRes adds to what it gets; no bbox for segm: pycocotools would take its area for the object's size
     unwanted = {"bbox"} if kind == "segm" else set()
     results = [{key: value for key, value in result.items() if key not in unwanted} for result in results]
@@ -64,6 +68,11 @@ def _ap(truth: COCO, results: list[dict[str, Any]], kind: str, max_detections: i
         evaluation.params.maxDets = [1, 10, max_detections]
         evaluation.evaluate()
         evaluation.accumulate()
+    return evaluation
+
+
+def _ap(truth: COCO, results: list[dict[str, Any]], kind: str, max_detections: int) -> dict[str, float]:
+    evaluation = run_cocoeval(truth, results, kind, max_detections)
     precision = evaluation.eval["precision"][..., -1]  # [IoU, recall, class, area]
     recall = evaluation.eval["recall"][..., -1]  # [IoU, class, area]
     values = (

@@ -27,6 +27,19 @@ class Evaluation:
     results: list[dict[str, Any]]  # COCO results, all images
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes does of an evaluation: each `processes`-th image, from the rank-th on."""
+
+    rank: int = 0
+    processes: int = 1
+    join: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = list  # all processes' results, to each of them
+
+    def of(self, count: int, title: str, progress: Progress) -> Iterator[int]:
+        mine = range(self.rank, count, self.processes)
+        return progress(iter(mine), len(mine), title)
+
+
 def silent(indices: Iterator[int], count: int, title: str) -> Iterator[int]:
     return indices
 
@@ -38,34 +51,43 @@ def evaluate(
     score_threshold: float = SCORE_THRESHOLD,
     mask_threshold: float | None = None,
     progress: Progress = silent,
+    share: Share | None = None,
 ) -> Evaluation:
-    """Box and mask AP at maxDets = K. Raises DataError when the data set's classes are not the model's."""
+    """Box and mask AP at maxDets = K. Raises DataError when the data set's classes are not the model's.
+
+    share: with several processes; each gets the whole result.
+    """
     check_classes(network.spec, dataset)
     pipeline = Pipeline(network, score_threshold=score_threshold, mask_threshold=mask_threshold)
     results: list[dict[str, Any]] = []
-    for index in progress(iter(range(len(dataset))), len(dataset), "validate"):
+    share = share or Share()
+    for index in share.of(len(dataset), "validate", progress):
         results += pipeline(dataset.image(index)).to_coco(dataset.images[index].id)
-    truth = load_ground_truth(dataset.annotation_file)
+    results = share.join(results)
+    truth = load_ground_truth(dataset.annotation_file, converted=dataset.converted)
     return Evaluation(coco_ap(truth, results, network.spec.max_detections), results)
 
 
 def choose_mask_threshold(
-    network: Network, dataset: CocoDataset, *, progress: Progress = silent
+    network: Network, dataset: CocoDataset, *, progress: Progress = silent, share: Share | None = None
 ) -> tuple[float, dict[float, float]]:
     """The mask threshold of the highest mask AP (of equal ones, the nearest to 0.5), and the AP of each one tried."""
     check_classes(network.spec, dataset)
     count = min(len(dataset), THRESHOLD_IMAGES)
     pipeline = Pipeline(network, score_threshold=SCORE_THRESHOLD)
     results: dict[float, list[dict[str, Any]]] = {threshold: [] for threshold in MASK_THRESHOLDS}
-    for index in progress(iter(range(count)), count, "mask threshold"):
+    share = share or Share()
+    for index in share.of(count, "mask threshold", progress):
         outputs, letterbox = pipeline.infer(dataset.image(index))
         for threshold, found in results.items():
             instances = postprocess(
                 outputs, 0, letterbox, network.spec, score_threshold=SCORE_THRESHOLD, mask_threshold=threshold
             )
             found += instances.to_coco(dataset.images[index].id)
-    truth = load_ground_truth(dataset.annotation_file, only={image.id for image in dataset.images[:count]})
+    only = {image.id for image in dataset.images[:count]}
+    truth = load_ground_truth(dataset.annotation_file, only, dataset.converted)
     limit = network.spec.max_detections
+    results = {threshold: share.join(found) for threshold, found in results.items()}
     table = {t: coco_ap(truth, found, limit, kinds=("segm",))["segm"]["AP"] for t, found in results.items()}
     return max(table, key=lambda threshold: (table[threshold], -abs(threshold - 0.5))), table
 

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`centermask doctor`: what is wrong with a data set, before a training finds out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from centermask.data.doctor.examine import Report
+
+FAILED = 3  # the exit code of a DataError
+COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="A data set: folder, YOLO data.yaml, or name.")
+@click.option("--split", "splits", multiple=True, help="Only this one; may be given again (default: all splits).")
+@click.option("--annotations", type=click.Path(path_type=Path), help="A COCO JSON file, instead of --data.")
+@click.option("--images", type=click.Path(path_type=Path), help="With --annotations: the folder of its images.")
+@click.option("--strict", is_flag=True, help="Exit with 3 on warnings, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead of the tables.")
+def doctor(
+    data: Path | None, splits: tuple[str, ...], annotations: Path | None, images: Path | None, strict: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Find the mistakes in a data set. Exits with 0 when it is sound, 3 on errors."""
+    import json
+    import sys
+
+    from rich.console import Console
+
+    from centermask.cli.options import require
+    from centermask_runtime.errors import UsageError
+
+    if (data is None) == (annotations is None) or (annotations is None) != (images is None):
+        raise UsageError("Name the data set by --data FOLDER, or by --annotations FILE with --images FOLDER.")
+    require("pycocotools", "train", "reading data sets")
+    from centermask.cli.display import loop_bar
+    from centermask.data.doctor.examine import examine
+    from centermask.data.doctor.findings import Severity
+    from centermask.data.layouts import find_dataset, find_split, recognise
+
+    if data is not None:
+        place = find_dataset(data)
+        found = {split: find_split(place, split) for layout in recognise(place) for split in layout.splits}
+        chosen = {split: find_split(place, split) for split in splits} if splits or not found else found
+        chosen = chosen or {"val": find_split(place)}  # raises: no layout
+    else:
+        assert annotations is not None and images is not None
+        chosen = {annotations.stem: (annotations, images)}
+    with loop_bar() as progress:
+        report = examine(chosen, progress)
+    errors, warnings = (report.findings.count(one) for one in (Severity.ERROR, Severity.WARNING))
+    name = str(data or annotations)
+    if as_json:
+        click.echo(json.dumps(_as_json(name, report)))
+    else:
+        _print(name, report, Console())
+    if errors or (strict and warnings):
+        sys.exit(FAILED)
+
+
+def _as_json(name: str, report: Report) -> dict[str, Any]:
+    from centermask.data.doctor.findings import KINDS, Severity
+
+    return {
+        "data": name,
+        "splits": {
+            split: {"images": count, "objects": sum(report.objects[split].values()), "classes": report.objects[split]}
+            for split, count in report.images.items()
+        },
+        "findings": [
+            {
+                "kind": one.kind, "severity": one.severity, "count": one.count, "says": KINDS[one.kind].says,
+                "advice": KINDS[one.kind].advice, "examples": one.examples,
+            }
+            for one in report.findings
+        ],
+        **{f"{severity}s": report.findings.count(severity) for severity in Severity},
+    }  # fmt: skip
+
+
+def _print(name: str, report: Report, console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from centermask.data.doctor.findings import KINDS, Severity
+
+    overview = Table("split", "images", "objects", "classes", "most", "fewest", title=name, title_justify="left")
+    for split, images in report.images.items():
+        ranked = report.objects[split].most_common()
+        ends = [f"{label} {count:,}" for label, count in (ranked[0], ranked[-1])] if ranked else ["", ""]
+        overview.add_row(split, f"{images:,}", f"{sum(report.objects[split].values()):,}", f"{len(ranked)}", *ends)
+    console.print(overview)
+    table = Table("", "finding", "count", "first examples", "what to do", show_lines=True)
+    for one in report.findings:
+        kind, colour = KINDS[one.kind], COLOURS[one.severity]
+        table.add_row(
+            f"[{colour}]{one.severity}[/]",
+            f"{kind.says}\n[dim]{one.kind}[/]",
+            f"{one.count:,}",
+            escape("\n".join(one.examples)),
+            kind.advice,
+        )
+    if table.row_count:
+        console.print(table)
+    counted = ", ".join(f"{report.findings.count(severity):,} {severity}s" for severity in Severity)
+    console.print(counted if table.row_count else f"Nothing to find fault with: {counted}.")

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YOLO segmentation labels -> COCO content, read as Ultralytics reads them.
+
+data.yaml has `names` and, for each split, a folder of images or a .txt list of them. The labels of images/x/a.jpg are
+labels/x/a.txt: one line an object, `class x1 y1 x2 y2 ...`, normalised by the width and height of the stored image.
+Several outlines of one object, which COCO keeps apart, are one closed line here. An image without a label file has no
+objects. Category ids are the class indices; image ids count the sorted images from 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from centermask_runtime.errors import DataError
+from centermask_runtime.images import is_image
+
+Fault = Callable[[str, DataError], None]  # called with its kind and its sentence
+BOX_ONLY, BAD_LINE, BAD_IMAGE = "box-only", "bad-label-line", "unreadable-image"
+_SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+_OUTSIDE = 0.01  # of the image: how far labels may reach beyond it before they are taken for pixels
+
+
+def find_data_file(folder: Path) -> Path | None:
+    """data.yaml of a folder, else its only YAML file that names classes and images."""
+    for name in ("data.yaml", "data.yml"):
+        if (folder / name).is_file():
+            return folder / name
+    others = [file for file in sorted(folder.glob("*.y*ml")) if file.suffix in (".yaml", ".yml")]
+    return others[0] if len(others) == 1 and _is_data_file(others[0]) else None
+
+
+def yolo_splits(data_file: Path) -> dict[str, tuple[Path, Path]]:
+    """(data file, images) of each split that it names and that is there. Raises DataError."""
+    content = _read_data_file(data_file)
+    splits = {}
+    for split, keys in _SPLIT_KEYS.items():
+        value = next((content[key] for key in keys if content.get(key)), None)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise DataError(
+                f"{data_file}: '{split}' must be one folder or one .txt list of images, but is {str(value)[:60]}; "
+                "list the images of several folders in one .txt file."
+            )
+        if (images := _resolve(data_file, content.get("path"), value)) is not None:
+            splits[split] = data_file, images
+    return splits
+
+
+def read_yolo(data_file: Path, images: Path, on_fault: Fault | None = None) -> dict[str, Any]:
+    """Images and labels of a folder or list of images as the content of a COCO file.
+
+    A fault raises DataError with file and line, or goes to `on_fault` and the line or image is left out.
+    """
+    report = on_fault or _raise
+    names = _class_names(data_file)
+    listings: dict[Path, set[str]] = {}  # one directory listing instead of one stat a label file
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for path in _image_paths(images):
+        try:
+            with Image.open(path) as picture:  # the header alone
+                width, height = picture.size
+        except (OSError, Image.DecompressionBombError) as error:
+            kind = "missing-image" if isinstance(error, FileNotFoundError) else BAD_IMAGE
+            report(kind, DataError(f"The image {path} cannot be read: it may be missing or damaged."))
+            continue
+        image_id = len(entries) + 1
+        name = path.relative_to(images).as_posix() if path.is_relative_to(images) else str(path.absolute())
+        entries.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        labels = _label_file(path)
+        if labels.parent not in listings:
+            there = labels.parent.iterdir() if labels.parent.is_dir() else ()
+            listings[labels.parent] = {file.name for file in there}
+        if labels.name not in listings[labels.parent]:
+            continue
+        for number, line in enumerate(_text(labels).splitlines(), 1):
+            where = f"{labels} line {number}"
+            try:
+                parsed = _parse(line, len(names), where)
+            except _BoxOnlyError as error:
+                report(BOX_ONLY, error)
+                continue
+            except DataError as error:
+                report(BAD_LINE, error)
+                continue
+            if parsed is None:
+                continue
+            label, normalised = parsed
+            # to a millionth of a pixel, which undoes the rounding of the division: polygons come back as they were
+            polygon = [round(value * (height if i % 2 else width), 6) for i, value in enumerate(normalised)]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": label,
+                    "segmentation": [polygon],
+                    "iscrowd": 0,
+                    "source": where,
+                }
+            )
+    categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+    return {"images": entries, "annotations": annotations, "categories": categories}
+
+
+class _BoxOnlyError(DataError):
+    """A line with a box where a polygon is needed."""
+
+
+def _raise(kind: str, error: DataError) -> None:
+    raise error
+
+
+def _parse(line: str, classes: int, where: str) -> tuple[int, list[float]] | None:
+    """Class index and x, y, ... of a line; None for an empty one. Raises DataError."""
+    words = line.split()
+    if not words:
+        return None
+    try:
+        label, *numbers = (float(word) for word in words)
+    except ValueError:
+        raise DataError(f"{where} has a word that is no number; a line is 'class x1 y1 x2 y2 x3 y3 ...'.") from None
+    if len(numbers) == 4:
+        raise _BoxOnlyError(
+            f"{where} is a box and no polygon; CenterMask learns masks: export the labels as segmentation."
+        )
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise DataError(f"{where} has {len(numbers)} numbers after the class; it needs x and y of at least 3 points.")
+    if not label.is_integer() or not 0 <= label < classes:
+        raise DataError(f"{where} is of class {words[0]}, but data.yaml names the classes 0 to {classes - 1}.")
+    if not all(math.isfinite(value) and -_OUTSIDE <= value <= 1 + _OUTSIDE for value in numbers):
+        raise DataError(f"{where} has coordinates outside 0..1; divide x by the image's width and y by its height.")
+    return int(label), numbers
+
+
+def _image_paths(images: Path) -> list[Path]:
+    if images.is_dir():
+        found = sorted(path for path in images.rglob("*") if is_image(path) and path.is_file())
+    else:
+        lines = [line.strip() for line in _text(images).splitlines() if line.strip()]
+        # a leading ./ means: beside the list, as in Ultralytics' own lists
+        found = sorted(images.parent / line.removeprefix("./") for line in lines)
+    if not found:
+        raise DataError(f"{images} names no images: check what data.yaml says about this split.")
+    return found
+
+
+def _label_file(image: Path) -> Path:
+    """The last folder called `images` becomes `labels`; without one the labels are beside the images."""
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _resolve(data_file: Path, root: Any, value: str) -> Path | None:
+    """Where the images of a split are: `path` and the split's value mean different folders to different exporters."""
+    here = data_file.parent
+    roots = [here] if root is None else [Path(str(root)), here / str(root), here]
+    # Roboflow writes ../train/images into a data.yaml that lies beside train/
+    values = [value, value.removeprefix("../")]
+    return next((place for name in values for base in roots if (place := base / name).exists()), None)
+
+
+def _class_names(data_file: Path) -> list[str]:
+    names = _read_data_file(data_file)["names"]
+    if isinstance(names, dict):
+        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+            raise DataError(f"{data_file}: 'names' must number its classes from 0 without gaps, not {list(names)[:8]}.")
+        names = [names[index] for index in range(len(names))]
+    return [str(name) for name in names]
+
+
+def _read_data_file(data_file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(_text(data_file))
+    except yaml.YAMLError as error:
+        raise DataError(f"{data_file} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("names"), (list, dict)) or not content["names"]:
+        raise DataError(f"{data_file} has no 'names' of classes, so it is no YOLO data file.")
+    return content
+
+
+def _is_data_file(path: Path) -> bool:
+    try:
+        content = _read_data_file(path)
+    except DataError:  # some other YAML file
+        return False
+    return "train" in content or "val" in content
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}.") from error

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of results, as val, predict and other programs write them, checked against the data set they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+from centermask.data.coco import CocoDataset
+from centermask_runtime.errors import DataError
+
+
+def read_results(path: Path, dataset: CocoDataset) -> list[dict[str, Any]]:
+    """COCO results with the data set's image ids: a list of them (val --save-json), or predict's predictions.json.
+
+    The latter's images are found by file name; those that the data set does not have are left out. Raises DataError
+    that names the first entry that does not fit.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"There is no results file {path}.") from None
+    except OSError as error:
+        raise DataError(f"The results file {path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise DataError(f"The results file {path} is not JSON: {error}.") from error
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        entries = _with_ids_of(dataset, content, path)
+    elif isinstance(content, list):
+        entries = content
+    else:
+        raise DataError(f"{path} is neither a list of COCO results nor predict's predictions.json.")
+    sizes = {record.id: [record.height, record.width] for record in dataset.images}
+    for number, entry in enumerate(entries):
+        if (fault := _fault(entry, sizes, dataset)) is not None:
+            raise DataError(f"{path}: result {number} {fault}; give it the data set it was made on.")
+    return entries
+
+
+def _with_ids_of(dataset: CocoDataset, content: dict[str, Any], path: Path) -> list[Any]:
+    of_name = {record.path.name: record.id for record in dataset.images}
+    ids = {
+        image.get("id"): of_name.get(Path(str(image.get("file_name"))).name)
+        for image in content.get("images", [])
+        if isinstance(image, dict)
+    }
+    if ids and not any(image_id is not None for image_id in ids.values()):
+        raise DataError(f"None of the {len(ids)} images of {path} is in {dataset.images_dir}; name its data set.")
+    entries = [entry for entry in content["annotations"] if isinstance(entry, dict)]
+    known = [entry for entry in entries if ids.get(entry.get("image_id")) is not None]
+    return [{**entry, "image_id": ids[entry["image_id"]]} for entry in known]
+
+
+def _fault(entry: Any, sizes: dict[int, list[int]], dataset: CocoDataset) -> str | None:
+    if not isinstance(entry, dict):
+        return "is no object with 'image_id', 'category_id' and 'score'"
+    image_id, category_id, score = (entry.get(key) for key in ("image_id", "category_id", "score"))
+    if not isinstance(score, (int, float)):
+        return "has no 'score'"
+    if not isinstance(image_id, Hashable) or image_id not in sizes:
+        return f"is of image id {image_id}, which {dataset.annotation_file} does not have"
+    if category_id not in dataset.category_ids:
+        return f"is of category id {category_id}, which {dataset.annotation_file} does not have"
+    box, mask = entry.get("bbox"), entry.get("segmentation")
+    if box is not None and not (isinstance(box, list) and len(box) == 4):
+        return "has a 'bbox' that is not x, y, width, height"
+    if isinstance(mask, dict) and (mask.get("size") != sizes[image_id] or not mask.get("counts")):
+        return f"has a mask of size {mask.get('size')}, but the image is {sizes[image_id]}"
+    if box is None and not mask:
+        return "has neither 'bbox' nor 'segmentation'"
+    return None

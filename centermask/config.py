@@ -19,7 +19,7 @@ import yaml
 from centermask_runtime.errors import UsageError, did_you_mean
 
 STRIDE = 4  # input pixels a heat-map cell: of every backbone here, and of the targets
-BACKBONES = ("dla_34", "dla_46c")
+BACKBONES = ("dla_34", "dla_46c", "hourglass_104")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ class ModelConfig:
     shape_size: int = 32  # S
     saliency: str = "class_specific"  # or class_agnostic
     max_detections: int = 100  # K
+    deformable: bool = False  # modulated deformable convolutions (DCNv2) in the up path of a DLA
+
+    @property
+    def size_multiple(self) -> int:
+        """Sides of the input must be multiples of this: so many pixels are one cell of the coarsest map."""
+        return 128 if self.backbone == "hourglass_104" else 32
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,9 @@ class AugmentConfig:
     rotate_90: bool = False  # a random quarter turn; for images without an up
     invert: float = 0.0  # probability of the negative; for microscopy
     colour: float = 0.4  # strength of brightness, contrast and saturation
+    mosaic: float = 0.0  # probability of four images on one canvas
+    copy_paste: float = 0.0  # probability of objects of a second image on top of this one
+    close_mosaic: int = 10  # the last epochs go without mosaic and copy-paste
 
 
 @dataclass(frozen=True)
@@ -64,20 +73,29 @@ class LossConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     epochs: int = 73
-    batch: int = 32
+    steps: int | None = None  # length of the training in steps, instead of epochs
+    batch: int = 32  # images a step, all GPUs and micro-batches together
+    accumulate: int = 1  # micro-batches a step on each GPU, one after the other: less memory, the same step
     crop: tuple[int, int] | None = None  # train on crops of this size at inference scale; None: the input size
     optimizer: str = "adam"  # or adamw
     lr: float = 2.5e-4
+    lr_batch: int | None = None  # the batch that lr is meant for; at another one it is scaled in proportion
     weight_decay: float = 0.0
     warmup_steps: int = 500
     schedule: str = "step"  # tenfold drops at `drops`; or cosine
     drops: tuple[float, ...] = (9 / 13, 12 / 13)  # as parts of the whole run
     clip_norm: float = 5.0
     ema: float = 0.998
+    sync_bn: bool = False  # batch norms over the images of all GPUs; for few images on each
     precision: str = "32-true"  # Lightning Fabric's names: 16-mixed, bf16-mixed, 32-true
+    compile: bool = False  # torch.compile: a slow start, faster steps
     workers: int = 2
     cache: bool = False  # keep decoded images and masks in memory; for small sets
     val_every: int = 1  # epochs
+    patience: int = 0  # epochs without a better mask AP after which training stops early; 0: never
+    checkpoint_every: int = 1000  # steps; an epoch's end has one anyway
+    multi_scale: float = 0.0  # each batch in a size from 1 - this to 1 + this times the usual
+    repeat_threshold: float = 0.0  # t of LVIS: classes that a smaller part of the images shows come more often
     seed: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -96,13 +114,23 @@ class Config:
         _one_of("train.schedule", self.train.schedule, ("step", "cosine"))
         _one_of("train.optimizer", self.train.optimizer, ("adam", "adamw"))
         _one_of("train.precision", self.train.precision, ("32-true", "16-mixed", "bf16-mixed"))
+        multiple = self.model.size_multiple
         for key, size in (("input.size", self.input.size), ("train.crop", self.train.crop)):
-            if size is not None and (min(size) <= 0 or any(side % 32 for side in size)):
-                raise UsageError(f"{key} must be two positive multiples of 32 (height, width), not {list(size)}.")
+            if size is not None and (min(size) <= 0 or any(side % multiple for side in size)):
+                raise UsageError(
+                    f"{key} must be two positive multiples of {multiple} (height, width) for {self.model.backbone}, "
+                    f"not {list(size)}."
+                )
+        if self.model.deformable and not self.model.backbone.startswith("dla"):
+            raise UsageError(
+                f"model.deformable is for the up path of a DLA, and {self.model.backbone} has none; set it to false."
+            )
         for key, number in (
             ("train.epochs", self.train.epochs),
             ("train.batch", self.train.batch),
+            ("train.accumulate", self.train.accumulate),
             ("train.val_every", self.train.val_every),
+            ("train.checkpoint_every", self.train.checkpoint_every),
             ("model.max_detections", self.model.max_detections),
             ("model.shape_size", self.model.shape_size),
             ("model.head_channels", self.model.head_channels),
@@ -110,6 +138,18 @@ class Config:
         ):
             if number < 1:
                 raise UsageError(f"{key} must be at least 1, not {number}.")
+        for key, value in (
+            ("train.augment.mosaic", self.train.augment.mosaic),
+            ("train.augment.copy_paste", self.train.augment.copy_paste),
+            ("train.repeat_threshold", self.train.repeat_threshold),
+        ):
+            if not 0 <= value <= 1:
+                raise UsageError(f"{key} must lie between 0 and 1, not {value}.")
+        if not 0 <= self.train.multi_scale < 1:
+            raise UsageError(f"train.multi_scale must be at least 0 and below 1, not {self.train.multi_scale}.")
+        for key, given in (("train.steps", self.train.steps), ("train.lr_batch", self.train.lr_batch)):
+            if given is not None and given < 1:
+                raise UsageError(f"{key} must be at least 1 or null, not {given}.")
         if not 0 < self.train.augment.scale[0] <= self.train.augment.scale[1]:
             scale = list(self.train.augment.scale)
             raise UsageError(f"train.augment.scale must be two rising positive numbers, not {scale}.")
@@ -121,6 +161,8 @@ class Config:
             ("train.workers", self.train.workers),
             ("train.seed", self.train.seed),
             ("train.weight_decay", self.train.weight_decay),
+            ("train.patience", self.train.patience),
+            ("train.augment.close_mosaic", self.train.augment.close_mosaic),
         ):
             if not value >= 0:
                 raise UsageError(f"{key} must be 0 or more, not {value}.")

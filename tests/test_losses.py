@@ -16,6 +16,7 @@ from centermask.config import LossConfig
 from centermask.data.loader import Batch
 from centermask.model.losses import (
     centermask_losses,
+    counts_of,
     focal_loss,
     mask_loss,
     saliency_loss,
@@ -244,7 +245,7 @@ def test_saliency_counts_the_classes_that_are_there(batch):
         for n, c in planes
         for x, t in zip(logits[n, c].flatten().tolist(), batch.saliency[n, c].flatten().tolist(), strict=True)
     ]
-    assert loss == pytest.approx(sum(bce) / len(bce), rel=1e-5)
+    assert loss == pytest.approx(sum(bce), rel=1e-5) and counts_of(batch).saliency_pixels == len(bce)
     logits[0, 1], logits[1, 0], logits[1, 2] = 40.0, -40.0, 40.0
     assert float(saliency_loss(logits, batch.saliency, batch.saliency_present)) == pytest.approx(loss)
 
@@ -290,8 +291,8 @@ def test_the_total_is_the_weighted_sum_and_parts_are_means_over_objects(batch):
 
 def test_half_precision_outputs_are_summed_in_single_precision(batch):
     """bf16 outputs give the loss of the same numbers in fp32, also inside autocast."""
-    rough = TrainingOutputs(*(part.bfloat16() for part in some_outputs(batch)))
-    exact = TrainingOutputs(*(part.float() for part in rough))
+    rough = TrainingOutputs(*(part.bfloat16() for part in some_outputs(batch)[:5]))
+    exact = TrainingOutputs(*(part.float() for part in rough[:5]))
     with torch.autocast("cpu", torch.bfloat16):
         losses = centermask_losses(rough, batch, LossConfig(mask_grid=M))
     truth = centermask_losses(exact, batch, LossConfig(mask_grid=M))
@@ -301,7 +302,7 @@ def test_half_precision_outputs_are_summed_in_single_precision(batch):
 
 @pytest.mark.parametrize("logit", [50.0, -50.0, 1e4, -1e4])
 def test_extreme_logits_give_finite_losses_and_gradients(batch, logit):
-    parts = [torch.full_like(part, logit).requires_grad_() for part in some_outputs(batch)]
+    parts = [torch.full_like(part, logit).requires_grad_() for part in some_outputs(batch)[:5]]
     losses = centermask_losses(TrainingOutputs(*parts), batch, LossConfig(mask_grid=M))
     losses.total.backward()
     assert all(part.isfinite() for part in losses)
@@ -310,7 +311,7 @@ def test_extreme_logits_give_finite_losses_and_gradients(batch, logit):
 
 def test_outputs_that_are_not_numbers_give_a_loss_that_is_none(batch):
     """No exception, which on a GPU would end the process: the trainer looks at the loss and says what to do."""
-    outputs = TrainingOutputs(*(torch.full_like(part, math.nan) for part in some_outputs(batch)))
+    outputs = TrainingOutputs(*(torch.full_like(part, math.nan) for part in some_outputs(batch)[:5]))
     losses = centermask_losses(outputs, batch, LossConfig(mask_grid=M))
     assert losses.total.isnan() and losses.mask.isnan()
 

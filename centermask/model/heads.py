@@ -20,6 +20,10 @@ class Head(nn.Sequential):
         with torch.no_grad():
             _bias(self[2]).fill_(bias)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return _conv(self[0]).weight.dtype
+
     def at(self, neighbourhoods: Tensor) -> Tensor:
         """The same head on rows made by `neighbourhoods`."""
         first, last = _conv(self[0]), _conv(self[2])

@@ -20,6 +20,13 @@ from centermask.model.network import TrainingOutputs
 EPSILON = 1e-6  # probabilities are kept this far from 0 and 1
 
 
+class Counts(NamedTuple):
+    """What the sums over a batch are divided by."""
+
+    objects: float
+    saliency_pixels: float  # of the channels whose class is in the image
+
+
 class Losses(NamedTuple):
     total: Tensor
     heatmap: Tensor
@@ -29,15 +36,34 @@ class Losses(NamedTuple):
     saliency: Tensor
 
 
-def centermask_losses(outputs: TrainingOutputs, batch: Batch, weights: LossConfig) -> Losses:
-    """Each part is averaged over the objects of the batch (the saliency over its pixels) before its weight."""
+def counts_of(batch: Batch) -> Counts:
+    height, width = batch.saliency.shape[2:]
+    return Counts(len(batch.labels), int(batch.saliency_present.sum()) * height * width)
+
+
+def centermask_losses(
+    outputs: TrainingOutputs, batch: Batch, weights: LossConfig, counts: Counts | None = None
+) -> Losses:
+    """Each part is averaged over the objects of the batch (the saliency over its pixels) before its weight.
+
+    counts: of the whole batch, where this is a part of it; the losses of the parts then sum up to those of the whole.
+    Of an hourglass, the mean over its stacks (as CenterNet's code: the sum, divided by their number).
+    """
+    counts = counts or counts_of(batch)
+    stacks = [_losses_of_stack(stack, batch, weights, counts) for stack in (*outputs.early, outputs)]
+    if len(stacks) == 1:
+        return stacks[0]
+    return Losses(*(torch.stack(parts).mean(0) for parts in zip(*stacks, strict=True)))
+
+
+def _losses_of_stack(outputs: TrainingOutputs, batch: Batch, weights: LossConfig, counts: Counts) -> Losses:
+    objects, pixels = (max(count, 1) for count in counts)
     with torch.autocast(outputs.heatmap.device.type, enabled=False):
-        objects = max(len(batch.labels), 1)
         heatmap = focal_loss(outputs.heatmap.float(), batch.heatmap) / objects
         offset = F.l1_loss(outputs.offsets.float(), batch.offsets, reduction="sum") / objects
         size = F.l1_loss(outputs.sizes.float(), batch.sizes, reduction="sum") / objects
         mask = mask_loss(outputs.shapes.float(), outputs.saliency.float(), batch, weights.mask_grid) / objects
-        saliency = saliency_loss(outputs.saliency.float(), batch.saliency, batch.saliency_present)
+        saliency = saliency_loss(outputs.saliency.float(), batch.saliency, batch.saliency_present) / pixels
     total = (
         weights.heatmap * heatmap
         + weights.offset * offset
@@ -68,13 +94,12 @@ def mask_loss(shapes: Tensor, saliency: Tensor, batch: Batch, grid: int) -> Tens
 
 
 def saliency_loss(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
-    """Direct BCE on the saliency, mean over the pixels of the channels whose class is in the image.
+    """Direct BCE on the saliency, summed over the pixels of the channels whose class is in the image.
 
     The channel of an absent class is read by false detections only; counting all 80 would drown the few that matter.
     """
     channels = present.float()[:, :, None, None]
-    pixels = channels.sum().clamp(min=1) * logits.shape[2] * logits.shape[3]
-    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * channels).sum() / pixels
+    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * channels).sum()
 
 
 def sample_shapes(shapes: Tensor, grid: int) -> Tensor:

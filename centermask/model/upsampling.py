@@ -2,7 +2,7 @@
 """Iterative deep aggregation back up to stride 4, as CenterNet arranges it (Zhou et al., arXiv 1904.07850).
 
 Module names follow CenterNet's DLASeg (MIT), but `dla_up` and `ida_up` sit below `up` in CenterMask. Its deformable
-convolutions are plain 3x3 ones here: fast on every back end.
+convolutions are plain 3x3 ones here, fast on every back end, unless the config asks for them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from centermask.model.deformable import DeformableConv
+
 FIRST_LEVEL = 2  # stride 4
 LAST_LEVEL = 5  # the final aggregation takes levels 2, 3, 4
 
 
 class UpConv(nn.Module):
-    """3x3 convolution, batch norm, ReLU."""
+    """3x3 convolution, plain or deformable, batch norm, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, deformable: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False)
+        self.conv: nn.Module
+        if deformable:
+            self.conv = DeformableConv(in_channels, out_channels)
+        else:
+            self.conv = nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False)
         self.actf = nn.Sequential(nn.BatchNorm2d(out_channels), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,12 +53,12 @@ class BilinearUp(nn.ConvTranspose2d):
 class IDAUp(nn.Module):
     """Brings maps of falling resolution to the first one's and merges them one by one."""
 
-    def __init__(self, out_channels: int, in_channels: list[int], factors: list[int]) -> None:
+    def __init__(self, out_channels: int, in_channels: list[int], factors: list[int], deformable: bool) -> None:
         super().__init__()
         for i in range(1, len(in_channels)):
-            self.add_module(f"proj_{i}", UpConv(in_channels[i], out_channels))
+            self.add_module(f"proj_{i}", UpConv(in_channels[i], out_channels, deformable))
             self.add_module(f"up_{i}", BilinearUp(out_channels, factors[i]))
-            self.add_module(f"node_{i}", UpConv(out_channels, out_channels))
+            self.add_module(f"node_{i}", UpConv(out_channels, out_channels, deformable))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """maps[0] is the finest; returns one merged map for each, all at its resolution."""
@@ -66,13 +72,14 @@ class IDAUp(nn.Module):
 class DLAUp(nn.Module):
     """From levels 2..5 of the backbone to four aggregated maps, finest first."""
 
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[int], deformable: bool) -> None:
         super().__init__()
         self.count = len(channels)
         in_channels = list(channels)
         for i in range(self.count - 1):
             j = self.count - 2 - i
-            self.add_module(f"ida_{i}", IDAUp(channels[j], in_channels[j:], [1] + [2] * (self.count - 1 - j)))
+            factors = [1] + [2] * (self.count - 1 - j)
+            self.add_module(f"ida_{i}", IDAUp(channels[j], in_channels[j:], factors, deformable))
             in_channels[j + 1 :] = [channels[j]] * (self.count - 1 - j)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
@@ -88,12 +95,13 @@ class DLAUp(nn.Module):
 class UpPath(nn.Module):
     """Six backbone maps -> features [N, channels[2], H/4, W/4]."""
 
-    def __init__(self, channels: tuple[int, ...]) -> None:
+    def __init__(self, channels: tuple[int, ...], deformable: bool = False) -> None:
         super().__init__()
         levels = list(channels[FIRST_LEVEL:])
-        self.dla_up = DLAUp(levels)
+        self.feature_channels = channels[FIRST_LEVEL]
+        self.dla_up = DLAUp(levels, deformable)
         finest = LAST_LEVEL - FIRST_LEVEL
-        self.ida_up = IDAUp(channels[FIRST_LEVEL], levels[:finest], [2**i for i in range(finest)])
+        self.ida_up = IDAUp(self.feature_channels, levels[:finest], [2**i for i in range(finest)], deformable)
         self.finest = finest
 
     def forward(self, maps: list[Tensor]) -> Tensor:

@@ -50,7 +50,7 @@ def save_weights(path: Path, state: dict[str, Tensor], spec: ModelSpec, config: 
     """Writes a weights file; an existing one is replaced only when the new one is complete. Raises CenterMaskError."""
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}
     metadata = {METADATA_KEY: spec.to_json(), CONFIG_KEY: config.to_yaml()}
-    write_whole(path, save(tensors, metadata=metadata))
+    write_whole(path, save(tensors, metadata=metadata), durable=True)
 
 
 def load_weights(path: Path) -> tuple[CenterMask, ModelSpec, Config]:

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`centermask model`: what the model of a config costs, and what a weights file would bring to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from centermask.cli.options import require
+
+COCO_CLASSES = 80
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--imgsz", type=click.IntRange(min=1), help="Overrides input.size with a square.")
+@click.option("--classes", type=click.IntRange(min=1), default=COCO_CLASSES, show_default=True)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides any config value.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="Also say which tensors of this file would start a training."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead of the tables.")
+def model(
+    config: Path, imgsz: int | None, classes: int, overrides: tuple[str, ...], weights: Path | None, as_json: bool
+) -> None:
+    """Parameters and GFLOP of a config, part by part: heads on every cell, and sparse as inference runs them."""
+    require("torch", "train", "building a model")
+    import dataclasses
+    import json
+
+    from rich.console import Console
+
+    from centermask.cli.display import cost_table, weights_table
+    from centermask.config import load_config
+    from centermask.model.cost import model_cost
+    from centermask.model.pretrained import load_starting_weights
+    from centermask.model.weights import build_model
+
+    square = () if imgsz is None else (f"input.size=[{imgsz}, {imgsz}]",)
+    settings = load_config(config, (*square, *overrides))
+    cost = model_cost(settings, classes)
+    report = None if weights is None else load_starting_weights(build_model(settings, classes), weights)
+    if as_json:
+        facts = dataclasses.asdict(cost) | {"total": dataclasses.asdict(cost.total)}
+        click.echo(json.dumps(facts if report is None else facts | {"weights": dataclasses.asdict(report)}))
+        return
+    Console().print(cost_table(cost))
+    if report is not None:
+        Console().print(weights_table(report))

@@ -10,11 +10,18 @@ import click
 from centermask import __version__
 from centermask.cli.benchmark import benchmark
 from centermask.cli.checks import checks
+from centermask.cli.compare import compare
+from centermask.cli.datasets import datasets
 from centermask.cli.demo import demo
+from centermask.cli.doctor import doctor
+from centermask.cli.download import download
 from centermask.cli.export import export
+from centermask.cli.formats import formats
+from centermask.cli.model import model
 from centermask.cli.predict import predict
 from centermask.cli.train import train
 from centermask.cli.val import val
+from centermask.cli.visualize import visualize
 from centermask_runtime.errors import CenterMaskError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -27,7 +34,22 @@ def cli(debug: bool) -> None:
     """CenterMask: real-time instance segmentation, from a COCO-format data set to a running product."""
 
 
-for command in (train, val, predict, export, benchmark, checks, demo):
+for command in (
+    train,
+    val,
+    predict,
+    export,
+    formats,
+    compare,
+    benchmark,
+    visualize,
+    checks,
+    model,
+    demo,
+    datasets,
+    download,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -19,10 +19,10 @@ def demo(samples: Path, output: Path) -> None:
     """Export a released model to ONNX, segment the sample images and clip, and measure the speed."""
     from rich.console import Console
 
-    from centermask.cli.contact_sheet import contact_sheet
     from centermask.cli.display import parity_table, speed_table
     from centermask.cli.options import find_model, require_export
     from centermask.cli.predict_run import RESULTS, predict_images, predict_video, write_picture
+    from centermask.evaluation.contact_sheet import contact_sheet
     from centermask_runtime.errors import DataError
     from centermask_runtime.images import image_files, read_image
     from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork

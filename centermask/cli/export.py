@@ -1,66 +1,249 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`centermask export`: weights to ONNX, checked against the weights on real images before anyone uses it."""
+"""`centermask export`: weights to what a machine runs, checked against the weights before anyone uses it."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from centermask.cli.options import find_model, model_option, require_export
-from centermask_runtime.errors import ModelError
+from centermask.cli.options import find_model, model_option, open_dataset, require, require_export
+from centermask_runtime.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from rich.table import Table
+
+    from centermask_export.export import ExportReport
+    from centermask_export.options import ExportOptions
+    from centermask_export.parity import ParityReport
+    from centermask_export.verify import ApReport
+
+FORMATS = ("onnx", "trt", "trt-rtx", "openvino", "torchscript", "triton", "deepstream")
+PRECISIONS = ("fp32", "fp16", "int8", "bf16")
 
 
 @click.command()
 @model_option
-@click.option("--format", "format_", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="onnx", show_default=True)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Default: beside the weights; the current folder for a released model.",
+    type=click.Path(path_type=Path),
+    help="Default: a file named by model, precision and format, beside the model; here for a released one.",
 )
-@click.option("--opset", type=int, help="ONNX operator set (default: the lowest that is supported).")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Default: fp32, or what an .onnx file has.")
+@click.option("--half", is_flag=True, help="--precision fp16.")
+@click.option("--int8", is_flag=True, help="--precision int8.")
 @click.option(
-    "--batch",
-    type=int,
-    default=1,
+    "--graph",
+    type=click.Choice(("peaks", "heads")),
+    default="peaks",
     show_default=True,
-    help="Images a run, fixed in the graph; val, predict and benchmark run models of batch 1 only.",
+    help="Where the graph ends: at detections, or at the dense heads.",
+)
+@click.option(
+    "--imgsz", metavar="SIZE", help="Input size, 512 or HEIGHTxWIDTH, multiples of 32 (default: the model's)."
+)
+@click.option(
+    "--batch", type=int, default=1, show_default=True, help="Images a run; with --dynamic, the most of an engine."
+)
+@click.option("--dynamic", is_flag=True, help="Any batch size.")
+@click.option("--dynamic-imgsz", metavar="MIN,OPT,MAX", help="Any input size between, tuned for OPT: 256,512,1024.")
+@click.option("--opset", type=int, help="ONNX operator set (default: the lowest that is supported).")
+@click.option("--calib-data", type=click.Path(path_type=Path), help="int8: a folder of images to find ranges on.")
+@click.option("--fraction", type=float, help="int8: part of the calibration images to use (default: 1).")
+@click.option("--targets", metavar="SM,...", help="trt-rtx: architectures, as sm86,sm89 (default: Ampere and newer).")
+@click.option("--workspace", "workspace_gib", type=float, metavar="GIB", help="trt, trt-rtx: memory limit.")
+@click.option("--timing-cache", type=click.Path(path_type=Path, dir_okay=False), help="trt: read, and written again.")
+@click.option("--version-compatible", is_flag=True, help="trt: runs on later minor versions too.")
+@click.option(
+    "--hardware-compatibility",
+    type=click.Choice(("ampere+", "same-compute-capability")),
+    help="trt: runs on other GPUs too.",
+)
+@click.option("--device", type=int, default=0, show_default=True, metavar="GPU", help="trt: the GPU to build on.")
+@click.option(
+    "--backend",
+    type=click.Choice(("onnxruntime", "tensorrt")),
+    default="onnxruntime",
+    show_default=True,
+    help="triton: what serves the model.",
 )
 @click.option("--source", type=click.Path(path_type=Path), help="Images for the parity check (default: two that ship).")
-@click.option("--json", "as_json", is_flag=True, help="Print the parity report as one JSON line, last.")
+@click.option("--verify", type=click.Path(path_type=Path), metavar="DATA", help="Also compare AP on this data set.")
+@click.option("--split", default="val", show_default=True, help="With --verify: part of the data set.")
+@click.option("--max-ap-drop", type=float, help="With --verify: what box and mask AP may lose [default: 0.005].")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON line, last.")
 def export(
-    model: str, format_: str, output: Path | None, opset: int | None, batch: int, source: Path | None, as_json: bool
+    model: str,
+    format_: str,
+    output: Path | None,
+    precision: str | None,
+    half: bool,
+    int8: bool,
+    imgsz: str | None,
+    dynamic_imgsz: str | None,
+    targets: str | None,
+    source: Path | None,
+    verify: Path | None,
+    split: str,
+    max_ap_drop: float | None,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Export a model; ends with a parity table, and with exit code 5 when the artefact differs from its source."""
-    require_export()
-    from centermask_export.export import export_checked
-    from centermask_export.parity import ParityError
-    from centermask_export.to_onnx import DEFAULT_OPSET
+    require("onnx", "export", "exporting")
+    from centermask_export.options import ExportOptions, parse_size, parse_sizes, parse_targets
 
-    weights = find_model(model)
-    if weights.suffix != ".safetensors":
-        raise ModelError(f"{weights} is exported already; --model takes the .safetensors weights it came from.")
-    beside = weights.parent if weights == Path(model) else Path()  # a released model's folder is the package's
-    target = output or beside / f"{weights.stem}.onnx"
-    failure: ParityError | None = None
+    options = ExportOptions(
+        format=format_,
+        precision=_precision(precision, half, int8),
+        imgsz=None if imgsz is None else parse_size(imgsz),
+        dynamic_imgsz=None if dynamic_imgsz is None else parse_sizes(dynamic_imgsz),
+        targets=() if targets is None else parse_targets(targets),
+        **given,
+    )
+    if max_ap_drop is not None and verify is None:
+        raise UsageError("--max-ap-drop needs --verify DATA, the data set to measure AP on.")
+    path = find_model(model)
+    folder = path.parent if path == Path(model) else Path()  # a released model's folder is the package's
+    if path.suffix == ".onnx" and format_ not in ("onnx", "torchscript"):
+        if verify is not None or source is not None:
+            raise UsageError(
+                f"--verify and --source compare with weights, and {path} is exported already: leave them out."
+            )
+        _convert(path, folder, output, options, as_json)
+        return
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path} is exported already; --model takes the .safetensors weights it came from.")
+    require_export()
+    from centermask_export.export import Checks, export_model
+    from centermask_export.parity import ParityError
+    from centermask_export.verify import MAX_AP_DROP, ApDropError
+
+    dataset = None if verify is None else open_dataset(verify, split, None, None)
+    drop = MAX_AP_DROP if max_ap_drop is None else max_ap_drop
     try:
-        report = export_checked(
-            weights, target, opset=DEFAULT_OPSET if opset is None else opset, batch=batch, source=source
-        )
+        with _bars() as (loop, engine):
+            report = export_model(path, folder, output, options, Checks(source, dataset, drop, loop, engine))
     except ParityError as error:
-        failure, report = error, error.report
+        _print(error.report, None, str(output or path), None, as_json)
+        raise
+    except ApDropError as error:
+        _print(None, error.report, str(output or path), None, as_json)
+        raise
+    _print(report.parity, report.ap, str(report.written.output), report, as_json)
+
+
+def _precision(precision: str | None, half: bool, int8: bool) -> str:
+    wishes = {precision} if precision else set()
+    wishes |= {"fp16"} if half else set()
+    wishes |= {"int8"} if int8 else set()
+    if len(wishes) > 1:
+        raise UsageError(
+            f"One export has one precision, but {' and '.join(sorted(wishes))} were asked for; choose one."
+        )
+    return wishes.pop() if wishes else "fp32"
+
+
+def _convert(path: Path, folder: Path, output: Path | None, options: ExportOptions, as_json: bool) -> None:
+    import json
+
+    from centermask_export.convert import convert_onnx
+
+    with _bars() as (_, engine):
+        written = convert_onnx(path, folder, output, options, progress=engine)
+    click.echo(f"{written.output} ({written.precision}), made of {path}.", err=as_json)
+    if as_json:
+        click.echo(json.dumps({"output": str(written.output), "precision": written.precision}))
+
+
+def _print(
+    parity: ParityReport | None, ap: ApReport | None, name: str, report: ExportReport | None, as_json: bool
+) -> None:
+    """Tables, then one line of JSON."""
+    import dataclasses
+    import json
+
     from rich.console import Console
 
     from centermask.cli.display import parity_table
 
-    Console(stderr=as_json).print(parity_table(report, target))
+    console = Console(stderr=as_json)
+    if parity is not None:
+        console.print(parity_table(parity, Path(name)))
+    if ap is not None:
+        console.print(_ap_table(ap))
+    line: dict[str, Any] = {} if parity is None else dataclasses.asdict(parity)
+    line |= {"ok": report is not None, "output": None, "ap": None if ap is None else ap.to_dict()}
+    if report is not None:
+        line |= {"output": name, "precision": report.written.precision}
+        engine = report.written.engine
+        if engine is not None:
+            description = engine.description
+            line["engine"] = {
+                "builder": f"{description.builder} {description.builder_version}",
+                "gpu": description.gpu,
+                "layer_precisions": description.layer_precisions,
+                "sha256": description.plan_sha256,
+            }
+            layers = ", ".join(f"{count} {kind}" for kind, count in sorted(description.layer_precisions.items()))
+            console.print(
+                f"Engine of {description.builder} {description.builder_version} for {description.gpu}; convolutions "
+                f"and products: {layers} (by the {description.precisions_from}). The table is of the ONNX file that "
+                "it was built from; the engine itself was not run."
+            )
+        elif not report.artefact_ran:
+            console.print(f"The table is of the ONNX file in {name}.")
     if as_json:
-        import dataclasses
-        import json
+        click.echo(json.dumps(line))
 
-        click.echo(
-            json.dumps({**dataclasses.asdict(report), "ok": report.ok, "output": str(target) if report.ok else None})
+
+def _ap_table(report: ApReport) -> Table:
+    from rich.table import Table
+
+    table = Table(f"{report.images} images", "AP of the weights", "of the artefact", "drop", "allowed", "")
+    for kind, name in (("bbox", "box"), ("segm", "mask")):
+        drop = report.drops[kind]
+        table.add_row(
+            name,
+            f"{report.expected[kind]['AP']:.4f}",
+            f"{report.actual[kind]['AP']:.4f}",
+            f"{drop:+.4f}",
+            f"{report.max_ap_drop:g}",
+            "ok" if drop <= report.max_ap_drop else "FAILED",
         )
-    if failure is not None:
-        raise failure
+    return table
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[tuple[Callable[..., Iterator[int]], Callable[[str, int, int], None]]]:
+    """What shows loops over images, and the phases of an engine build, on stderr."""
+    from centermask.cli.display import bar
+
+    progress = bar()  # started by the first task: without one nothing is printed
+    tasks: dict[str, TaskID] = {}
+
+    def task(title: str, total: int) -> TaskID:
+        progress.start()
+        return progress.add_task(title, total=total, note="")
+
+    def loop(indices: Iterator[int], count: int, title: str) -> Iterator[int]:
+        number = task(title, count)
+        for index in indices:
+            yield index
+            progress.advance(number)
+
+    def engine(phase: str, step: int, steps: int) -> None:
+        if phase not in tasks:
+            tasks[phase] = task(phase.lower(), steps)
+        progress.update(tasks[phase], completed=step)
+
+    try:
+        yield loop, engine
+    finally:
+        if progress.tasks:
+            progress.stop()

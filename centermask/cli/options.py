@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from centermask_runtime.errors import DataError, ModelError, UsageError, did_you_mean
+from centermask_runtime.errors import ModelError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from centermask.data.coco import CocoDataset
     from centermask_runtime.networks.network import Network
 
 RELEASED = Path(__file__).parents[1] / "released"
+ENGINES = (".engine", ".plan")
+MODEL_SUFFIXES = (".safetensors", ".onnx", ".xml", ".torchscript", *ENGINES)
 
 Command = Callable[..., Any]
 
 
 def model_option(command: Command) -> Command:
-    text = "Weights (.safetensors), an .onnx file, or the name of a released model."
+    text = "Weights (.safetensors), an exported .onnx, .xml or .torchscript file, or a released model's name."
     return click.option("--model", required=True, help=text)(command)
 
 
@@ -36,7 +38,7 @@ def data_options(command: Command) -> Command:
         click.option("--images", type=click.Path(path_type=Path), help="With --annotations: the folder of its images."),
         click.option("--annotations", type=click.Path(path_type=Path), help="A COCO JSON file, instead of --data."),
         click.option("--split", default="val", show_default=True, help="Part of the data set."),
-        click.option("--data", type=click.Path(path_type=Path), help="A data set folder in a COCO layout."),
+        click.option("--data", type=click.Path(path_type=Path), help="A data set: folder, YOLO data.yaml, or name."),
     ):
         command = option(command)
     return command
@@ -44,14 +46,14 @@ def data_options(command: Command) -> Command:
 
 def open_dataset(data: Path | None, split: str, annotations: Path | None, images: Path | None) -> CocoDataset:
     """The data set that --data and --split, or --annotations and --images, name."""
+    require("pycocotools", "train", "reading data sets")
     from centermask.data.coco import find_split, load_coco
+    from centermask.data.layouts import find_dataset
 
     if (data is None) == (annotations is None):
         raise UsageError("Name the data set by --data FOLDER, or by --annotations FILE with --images FOLDER.")
     if data is not None:
-        if not data.is_dir():
-            raise DataError(f"There is no folder '{data}': check the path that --data names.")
-        return load_coco(*find_split(data, split))
+        return load_coco(*find_split(find_dataset(data), split))
     assert annotations is not None
     if images is None:
         raise UsageError(f"--annotations {annotations} needs --images, the folder that its file names are in.")
@@ -59,23 +61,38 @@ def open_dataset(data: Path | None, split: str, annotations: Path | None, images
 
 
 def find_model(model: str) -> Path:
-    """A file, or the file of a released model. Raises ModelError that names what there is."""
+    """A file, the file of a released model, or the .xml of a folder. Raises ModelError that names what there is."""
     path = Path(model)
-    if path.suffix in (".safetensors", ".onnx"):
+    if path.suffix in MODEL_SUFFIXES:
         if not path.is_file():
             raise ModelError(f"There is no model file {path}.")
         return path
     released = {file.stem: file for file in sorted(RELEASED.glob("*.safetensors"))}
     if model in released:
         return released[model]
+    if path.is_dir():
+        found = sorted(path.glob("*.xml"))
+        if len(found) == 1:
+            return found[0]
+        raise ModelError(f"The folder {path} holds {len(found) or 'no'} OpenVINO models (.xml); name a model file.")
     raise ModelError(
-        f"--model '{model}' is no .safetensors or .onnx file and no released model; {did_you_mean(model, released)}"
+        f"'{model}' is no model file ({', '.join(MODEL_SUFFIXES)}) and no released model; "
+        f"{did_you_mean(model, released)}"
     )
 
 
 def open_network(model: str, threads: int | None = None) -> Network:
-    """The back end that runs a model: ONNX Runtime for .onnx, PyTorch for weights."""
+    """The back end that runs a model, by the file's suffix: ONNX Runtime for .onnx, PyTorch for weights."""
     path = find_model(model)
+    if path.suffix == ".xml":
+        require("openvino", "openvino", f"running {path.name}")
+        from centermask_runtime.networks.openvino_runtime import OpenVinoNetwork
+
+        return OpenVinoNetwork(path, threads=threads)
+    if path.suffix in ENGINES:
+        raise ModelError(
+            f"{path} is a TensorRT engine, which this command does not run: run the ONNX file, or serve it with Triton."
+        )
     if path.suffix == ".onnx":
         from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 
@@ -88,6 +105,10 @@ def open_network(model: str, threads: int | None = None) -> Network:
 
     if threads is not None:
         torch.set_num_threads(threads)
+    if path.suffix == ".torchscript":
+        from centermask.model.torchscript_network import TorchScriptNetwork
+
+        return TorchScriptNetwork(path)
     network, spec, _ = load_weights(path)
     return TorchNetwork(network.to("cuda" if torch.cuda.is_available() else "cpu"), spec)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from centermask.cli.options import open_dataset, require
+from centermask.cli.options import find_model, open_dataset, require
 from centermask_runtime.errors import UsageError
+
+TERMINATED = 143  # 128 + SIGTERM, as shells have it
 
 
 @click.command()
@@ -19,30 +21,53 @@ from centermask_runtime.errors import UsageError
 @click.option("--images", type=click.Path(path_type=Path), help="Its images.")
 @click.option("--val-annotations", type=click.Path(path_type=Path), help="COCO JSON to validate on.")
 @click.option("--val-images", type=click.Path(path_type=Path), help="Its images.")
-@click.option("--epochs", type=int, help="Overrides train.epochs.")
+@click.option("--weights", help="Weights to start from: .safetensors, .pth, or the name of a released model.")
+@click.option("--epochs", type=int, help="Overrides train.epochs (and train.steps).")
+@click.option("--steps", type=int, help="Overrides train.steps: the length in steps, instead of epochs.")
 @click.option("--batch", type=int, help="Overrides train.batch.")
 @click.option("--lr", type=float, help="Overrides train.lr.")
 @click.option("--imgsz", type=int, help="Overrides input.size with a square.")
 @click.option("--workers", type=int, help="Overrides train.workers.")
 @click.option("--seed", type=int, help="Overrides train.seed.")
+@click.option("--patience", type=int, help="Overrides train.patience: epochs without a better AP before it stops.")
+@click.option("--compile", is_flag=True, help="Sets train.compile: a slow start, faster steps.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides any config value.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--num-gpus", type=click.IntRange(min=1), help="GPUs of this machine (default: 1; under torchrun, its own)."
+)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/train"), show_default=True)
 @click.option("--name", help="Folder inside --output (default: the config's name).")
 @click.option("--resume", type=click.Path(path_type=Path), help="Continue the run in this folder.")
+@click.option("--plots/--no-plots", default=True, show_default=True, help="Draw results, batches, curves into the run.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run folder.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def train(
     config: Path | None, data: Path | None, annotations: Path | None, images: Path | None,
-    val_annotations: Path | None, val_images: Path | None, overrides: tuple[str, ...], device: str, output: Path,
-    name: str | None, resume: Path | None, quiet: bool, **shortcuts: int | float | None,
+    val_annotations: Path | None, val_images: Path | None, weights: str | None, compile: bool,
+    overrides: tuple[str, ...], device: str, num_gpus: int | None, output: Path, name: str | None,
+    resume: Path | None, plots: bool, tensorboard: bool, quiet: bool, **shortcuts: int | float | None,
 ) -> None:  # fmt: skip
-    """Train a model; the run folder gets args.yaml, results.csv and weights/{best,last}.safetensors."""
+    """Train a model; the run folder gets args.yaml, results.csv and weights/{best,last}.safetensors.
+
+    On several machines start it with torchrun, the same command on each.
+    """
     require("lightning_fabric", "train", "training")
+    from rich.console import Console
+
+    from centermask.cli.display import metrics_table, weights_table
     from centermask.config import load_config
+    from centermask.training.interrupt import Terminated
     from centermask.training.progress import TrainingDisplay
     from centermask.training.run_folder import DataSource, RunFolder
+    from centermask.training.schedule import full_rate
     from centermask.training.trainer import Trainer
 
+    if num_gpus is not None and device == "cpu":
+        raise UsageError(
+            f"--num-gpus {num_gpus} makes no sense with --device cpu; start processes on the CPU with torchrun "
+            "--nproc-per-node N -m centermask train ..."
+        )
     if resume is not None:
         _only_how_to_resume(click.get_current_context())
         run = RunFolder(resume)
@@ -51,42 +76,71 @@ def train(
     else:
         if config is None:
             raise UsageError("Name what to train by --config FILE, such as configs/dla_34.yaml, or a run by --resume.")
-        settings = load_config(config, (*_as_overrides(shortcuts), *overrides))
+        compiled = ("train.compile=true",) if compile else ()
+        settings = load_config(config, (*_as_overrides(shortcuts), *compiled, *overrides))
         if annotations is not None and (val_annotations is None or val_images is None):
             raise UsageError(f"--annotations {annotations} needs --val-annotations and --val-images to validate on.")
         train_set = open_dataset(data, "train", annotations, images)
         val_set = open_dataset(data, "val", val_annotations, val_images)
         run = RunFolder.choose(output, name or settings.name)
     display = TrainingDisplay(quiet=quiet)
-    trainer = Trainer(settings, train_set, val_set, run, device=device, display=display)
+    trainer = Trainer(settings, train_set, val_set, run, device=device, devices=num_gpus, display=display)
+    run, quiet = trainer.run, quiet or not trainer.group.main
     if resume is not None:
         trainer.resume()
     else:  # nothing is written before all of it is known to go together
-        run.start(settings, (DataSource.of(train_set), DataSource.of(val_set)))
+        if weights is not None:
+            report = trainer.start_from(_weights_file(weights))
+            Console(quiet=quiet).print(weights_table(report))
+        trainer.make_run_folder((DataSource.of(train_set), DataSource.of(val_set)))
+    if plots:
+        require("matplotlib", "train", "drawing plots; or train with --no-plots")
+        from centermask.training.plots.watch import add_plots
+
+        add_plots(trainer.callbacks)
+    if tensorboard:
+        require("tensorboard", "train", "--tensorboard")
+        from centermask.training.event_files import add_tensorboard
+
+        add_tensorboard(trainer.callbacks)
+    rate = full_rate(settings.train)
+    if rate != settings.train.lr:
+        meant, batch = settings.train.lr_batch, settings.train.batch
+        trainer.display.say(
+            f"Learning rate {rate:.4g}: train.lr {settings.train.lr:g} is for batch {meant}, not {batch}."
+        )
     try:
         result = trainer.fit()
-    except KeyboardInterrupt:
-        click.echo(f"Stopped after step {trainer.step}; go on with: centermask train --resume {run.path}", err=True)
+    except KeyboardInterrupt as stopped:
+        if not trainer.group.main:
+            raise SystemExit from None
+        again = f"; go on with: centermask train --resume {run.path}" if run.checkpoint.exists() else ""
+        click.echo(f"Stopped after step {trainer.step}{again}", err=True)
+        if isinstance(stopped, Terminated):
+            raise SystemExit(TERMINATED) from None
         raise
-    from rich.console import Console
-
-    from centermask.cli.display import metrics_table
-
     title = f"{run.best}, mask threshold {result.spec.mask_threshold}"
     Console(quiet=quiet).print(metrics_table(result.metrics, title))
 
 
 def _only_how_to_resume(context: click.Context) -> None:
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    if given - {"resume", "device", "quiet"}:
+    if given - {"resume", "device", "num_gpus", "plots", "tensorboard", "quiet"}:
         raise UsageError(
             "--resume continues a run with its own config and data; leave the other options out, or start a new run."
         )
 
 
+def _weights_file(weights: str) -> Path:
+    path = Path(weights)
+    return path if path.suffix or path.exists() else find_model(weights)
+
+
 def _as_overrides(shortcuts: dict[str, int | float | None]) -> list[str]:
     keys = {
         "epochs": "train.epochs",
+        "steps": "train.steps",
+        "patience": "train.patience",
         "batch": "train.batch",
         "lr": "train.lr",
         "workers": "train.workers",
@@ -95,4 +149,5 @@ def _as_overrides(shortcuts: dict[str, int | float | None]) -> list[str]:
     given = {name: value for name, value in shortcuts.items() if value is not None}
     size = given.pop("imgsz", None)
     square = [] if size is None else [f"input.size=[{size}, {size}]"]
-    return [*(f"{keys[name]}={value}" for name, value in given.items()), *square]
+    length = ["train.steps=null"] if "epochs" in given and "steps" not in given else []
+    return [*(f"{keys[name]}={value}" for name, value in given.items()), *length, *square]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C at moments of the trainer's choosing, so that no step is left half done."""
+"""Ctrl-C and SIGTERM at moments of the trainer's choosing, so that no step is left half done."""
 
 from __future__ import annotations
 
@@ -8,35 +8,49 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a cluster that wants its machine back sends the second
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: as Ctrl-C, with another exit code."""
+
 
 class DeferredInterrupt:
-    """A context manager in which the first SIGINT waits for the next look() and a second one interrupts at once.
+    """A context manager in which the first SIGINT or SIGTERM waits for a look() and a second one interrupts at once.
 
     Outside of the main thread, where Python allows no handler, it changes nothing.
     """
 
     def __init__(self) -> None:
-        self._asked = False
-        self._main = False
+        self._number: int | None = None
+        self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
-        self._asked = False
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.signal(signal.SIGINT, self._remember)
+        self._number = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
+        self._before = {}
+
+    @property
+    def asked(self) -> bool:
+        return self._number is not None
 
     def look(self) -> None:
-        """Raises KeyboardInterrupt if Ctrl-C was pressed."""
-        if self._asked:
-            raise KeyboardInterrupt
+        """Raises KeyboardInterrupt if Ctrl-C was pressed, and Terminated if SIGTERM came."""
+        if self.asked:
+            self.stop()
+
+    def stop(self) -> None:
+        """Raises as look() does, and also if it was another process that was asked to stop."""
+        raise Terminated if self._number == signal.SIGTERM else KeyboardInterrupt
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.look()
-        self._asked = True
+        self._number = number

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,6 +20,7 @@ from rich.progress import (
 )
 
 from centermask.model.losses import Losses
+from centermask.training.memory import peak_memory_gib
 
 
 class TrainingDisplay:
@@ -46,11 +48,13 @@ class TrainingDisplay:
     ) -> None:
         self._progress.stop()
 
-    def start(self, total_steps: int, done: int) -> None:
+    def start(self, total_steps: int, done: int, device: torch.device) -> None:
+        self._device = device
         self._bar = self._progress.add_task("train", total=total_steps, completed=done, note="")
 
     def step(self, epoch: int, step: int, losses: Losses) -> None:
         note = " ".join(f"{name} {float(value):.3f}" for name, value in losses._asdict().items())
+        note += f" memory {peak_memory_gib(self._device):.1f} GiB"
         assert self._bar is not None
         self._progress.update(self._bar, completed=step, note=f"epoch {epoch + 1}: {note}")
 
@@ -58,6 +62,9 @@ class TrainingDisplay:
         shown = {key: value for key, value in row.items() if value == value}  # without NaN: not validated this epoch
         parts = (f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items())
         self.console.print("  ".join(parts), highlight=False)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False)
 
     def wrap(self, indices: Iterator[int], count: int, title: str) -> Iterator[int]:
         """Shows a loop as a bar of its own (validation)."""

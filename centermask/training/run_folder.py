@@ -84,20 +84,34 @@ class RunFolder:
         return load_config(self.path / "args.yaml"), (train, val)
 
     def append_results(self, row: dict[str, float | int]) -> None:
-        text = io.StringIO(self.results.read_text() if self.results.exists() else "", newline="")
-        writer = csv.DictWriter(text, fieldnames=list(row))
-        if not text.seek(0, io.SEEK_END):
-            writer.writeheader()
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        """Adds an epoch. One that is there already, from a run that was killed before its checkpoint, is replaced."""
+        shown = {key: f"{value:.6g}" if isinstance(value, float) else str(value) for key, value in row.items()}
+        rows: list[dict[str, str]] = []
+        if self.results.exists():
+            rows = list(csv.DictReader(self.results.read_text().splitlines()))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(shown), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([*(old for old in rows if int(old["epoch"]) < int(row["epoch"])), shown])
         write_whole(self.results, text.getvalue().encode())
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process was just writing."""
+        for folder in (self.path, self.best.parent):
+            for unfinished in folder.glob(".*.partial"):
+                unfinished.unlink(missing_ok=True)
 
     def save_checkpoint(self, state: dict[str, object]) -> None:
         """Replaces the checkpoint. Raises CenterMaskError when the disk is full, and the one before stays."""
         try:
-            with PartialFile(self.checkpoint) as file:
+            with PartialFile(self.checkpoint, durable=True) as file:
                 torch.save(state, file.partial)
         except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-            raise CenterMaskError(f"{self.checkpoint} cannot be written; make room on the disk.") from error
+            kept = " the one before is kept:" if self.checkpoint.exists() else ""
+            raise CenterMaskError(
+                f"{self.checkpoint} cannot be written;{kept} make room on the disk, then go on with "
+                f"centermask train --resume {self.path}."
+            ) from error
 
     def load_checkpoint(self) -> dict[str, object]:
         """What save_checkpoint wrote; never unpickles code."""

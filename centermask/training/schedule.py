@@ -18,4 +18,9 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
         decay = COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * part))
     else:
         decay = 0.1 ** sum(part >= drop for drop in config.drops)
-    return config.lr * warmup * decay
+    return full_rate(config) * warmup * decay
+
+
+def full_rate(config: TrainConfig) -> float:
+    """train.lr for the batch at hand: in proportion to it, where the config says what batch lr is meant for."""
+    return config.lr * config.batch / (config.lr_batch or config.batch)

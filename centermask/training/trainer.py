@@ -7,41 +7,37 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
-from centermask.config import Config, TrainConfig
+from centermask.config import Config
 from centermask.data.coco import CocoDataset
 from centermask.data.loader import Batch, TrainingSet, training_loader
-from centermask.evaluation.evaluate import choose_mask_threshold, evaluate
-from centermask.model.losses import Losses, centermask_losses
-from centermask.model.network import CenterMask
-from centermask.model.torch_network import TorchNetwork
-from centermask.model.weights import build_model, load_weights, save_weights, spec_of
+from centermask.data.steps import TrainingSteps
+from centermask.evaluation.evaluate import Evaluation
+from centermask.model.losses import Counts, Losses, centermask_losses, counts_of
+from centermask.model.pretrained import WeightsReport, load_starting_weights
+from centermask.model.weights import build_model, save_weights, spec_of
+from centermask.training.callbacks import Callbacks
+from centermask.training.checkpoint import checkpoint_of, restore
+from centermask.training.distributed import Group, open_fabric, process_count
 from centermask.training.ema import WeightAverage
 from centermask.training.interrupt import DeferredInterrupt
+from centermask.training.memory import peak_memory_gib
+from centermask.training.preparation import check_datasets, check_scale, optimizer_of, runnable
 from centermask.training.progress import TrainingDisplay
-from centermask.training.run_folder import RunFolder
+from centermask.training.run_folder import DataSource, RunFolder
 from centermask.training.schedule import learning_rate
-from centermask_runtime.errors import CenterMaskError, DataError, UsageError
-from centermask_runtime.spec import ModelSpec
+from centermask.training.validation import TrainingResult, Validator
+from centermask_runtime.errors import CenterMaskError
 
 CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the device
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    spec: ModelSpec
-    metrics: dict[str, dict[str, float]]  # of the best weights, at the chosen mask threshold
-    mask_threshold_ap: dict[float, float]
-
-
 class Trainer:
-    """One training of one config on one data set in one run folder."""
+    """One training of one config on one data set in one run folder, of which this may be one of several processes."""
 
     def __init__(
         self,
@@ -51,183 +47,224 @@ class Trainer:
         run: RunFolder,
         *,
         device: str = "auto",
+        devices: int | None = None,
         augmented: bool = True,
         display: TrainingDisplay | None = None,
     ) -> None:
-        if val_set.category_ids != train_set.category_ids:
-            raise DataError(
-                f"{val_set.annotation_file} and {train_set.annotation_file} have different categories; "
-                "training and validation need the same ones."
-            )
-        if not len(train_set):
-            raise DataError(f"{train_set.annotation_file} has no image to train on.")
-        if all(one.crowd for index in range(len(val_set)) for one in val_set.objects(index)):
-            raise DataError(f"{val_set.annotation_file} has no object but crowds, so there is nothing to validate on.")
-        torch.manual_seed(config.train.seed)
-        self.config, self.run, self.val_set = config, run, val_set
-        self.display = display or TrainingDisplay(quiet=True)
-        self.interrupt = DeferredInterrupt()
-        self.fabric = _fabric(device, config.train.precision)
+        """device, devices: as in distributed.open_fabric. Starts the other processes, when all of it goes together."""
+        check_datasets(train_set, val_set)
+        self.config = config
         self.spec = spec_of(config, train_set.class_names, train_set.category_ids)
+        self.fabric = open_fabric(device, config.train.precision, devices)
+        self.samples = TrainingSet(train_set, config, augmented=augmented)
+        processes = process_count(self.fabric)
+        self.plan = TrainingSteps(self.samples, processes=processes)
+        check_scale(config.train, self.fabric.device, processes)
+        self.fabric.launch()
+        self.group = Group(self.fabric)
+        self.plan.rank = self.group.rank
+        self.run = RunFolder(Path(self.group.from_main(str(run.path))))  # others may have found another name free
+        self.display = display if display is not None and self.group.main else TrainingDisplay(quiet=True)
+        self.callbacks, self.interrupt = Callbacks(), DeferredInterrupt()
+        self.validator = Validator(val_set, self.fabric.device, self.group, self.display, self.interrupt)
+        torch.manual_seed(config.train.seed)
         self.model = build_model(config, self.spec.num_classes).to(self.fabric.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.average = WeightAverage(self.model, config.train.ema)
-        self.wrapped, self.optimizer = self.fabric.setup(self.model, _optimizer(self.model, config.train))
-        self.samples = TrainingSet(train_set, config, augmented=augmented)
-        self.loader = training_loader(self.samples, pin_memory=self.fabric.device.type == "cuda")
-        self.steps_an_epoch = len(self.loader)
+        optimizer = optimizer_of(self.model, config.train)
+        self.wrapped, self.optimizer = self.fabric.setup(runnable(self.model, config.train, processes), optimizer)
+        self.loader = training_loader(self.samples, self.plan, pin_memory=self.fabric.device.type == "cuda")
         self.epoch = self.batch = self.step = 0  # of the next step to take
-        self.best_ap = -1.0
+        self.best_ap, self.best_epoch = -1.0, 0
         self.seconds = 0.0  # spent in training, all sessions together
+        self.loss_sum = torch.zeros(len(Losses._fields), device=self.fabric.device)  # of this epoch's steps
+        self.settled = True  # no step is half done
+        self.batches: list[Batch] = []  # the rest is for callbacks
+        self.row: dict[str, float | int] = {}
+        self.evaluation: Evaluation | None = None
+        self.result: TrainingResult | None = None
 
     @property
     def total_steps(self) -> int:
-        return self.steps_an_epoch * self.config.train.epochs
+        return self.plan.total_steps
+
+    @property
+    def losses(self) -> Losses:
+        """Mean of the epoch's steps so far."""
+        return Losses(*(self.loss_sum / max(self.batch, 1)))
+
+    def make_run_folder(self, sources: tuple[DataSource, DataSource]) -> None:
+        with self.group.together() as main:
+            if main:
+                self.run.start(self.config, sources)
+
+    def start_from(self, path: Path) -> WeightsReport:
+        """Takes the weights of a file that fit, for the average too. Raises ModelError."""
+        report = load_starting_weights(self.model, path)
+        self.average.model.load_state_dict(self.model.state_dict())
+        self.spec = dataclasses.replace(self.spec, provenance={**self.spec.provenance, "started_from": path.name})
+        return report
 
     def resume(self) -> None:
         """Takes up the run where its checkpoint left it."""
-        state: dict[str, Any] = self.run.load_checkpoint()
-        if state["config"] != self.config.to_yaml():
-            raise CenterMaskError(f"{self.run.path} was started with another config; resume it with its own args.yaml.")
-        self.model.load_state_dict(state["model"])
-        self.average.model.load_state_dict(state["average"])
-        self.average.steps = state["step"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
-        self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
-        self.best_ap, self.seconds = state["best_ap"], state["seconds"]
+        if self.group.main:
+            self.run.remove_leftovers()
+        restore(self, self.run.load_checkpoint())
 
     def fit(self) -> TrainingResult:
         """Trains to the end. On Ctrl-C the step is finished and the state saved, then KeyboardInterrupt is raised."""
         with self.display, self.interrupt:
-            self.display.start(self.total_steps, self.step)
+            self._tell("on_pretrain_routine_start")
+            self.display.start(self.total_steps, self.step, self.fabric.device)
+            self.plan.first_step = self.step
+            source = iter(self.loader)
+            self._tell("on_pretrain_routine_end")
             try:
-                while self.epoch < self.config.train.epochs:
-                    self._end_epoch(self._train_epoch())
-                    self.interrupt.look()
+                self._tell("on_train_start")
+                while (self.step < self.total_steps or self.batch) and not self._gave_up():
+                    self._train_epoch(source)
+                    self._end_epoch()
+                    self._look()
             except KeyboardInterrupt:
-                self._save_checkpoint()
+                if self.settled:
+                    self._save_checkpoint()
                 raise
-            return self._finish()
+            finally:
+                del source  # ends the loader's workers
+            self.result = self.validator.choose_threshold(self.run)
+            self._tell("on_train_end")
+            return self.result
 
-    def _train_epoch(self) -> Losses:
-        """The rest of the current epoch; mean losses of the steps taken, NaN where only its validation was missing."""
-        self.samples.set_epoch(self.epoch, skip=self.batch * self.config.train.batch)
+    def _train_epoch(self, source: Iterator[Batch | CenterMaskError]) -> None:
+        """The rest of the current epoch, none where only its validation was missing."""
+        train = self.config.train
         self.model.train()
-        started, since_check, first = time.monotonic(), 0, self.batch
-        total = torch.zeros(len(Losses._fields), device=self.fabric.device)
-        for batch in self.loader:
-            if isinstance(batch, CenterMaskError):
-                raise batch
-            assert isinstance(batch, Batch)
-            losses = self._train_step(batch.to(self.fabric.device, non_blocking=True))
-            values = torch.stack([part.detach() for part in losses])
-            total += values
-            self.batch, self.step, since_check = self.batch + 1, self.step + 1, since_check + 1
-            if since_check == CHECK_EVERY or self.batch == self.steps_an_epoch:
-                self._check("The loss", values)
+        if not self.batch:
+            self.loss_sum.zero_()
+        self._tell("on_train_epoch_start")
+        started = time.monotonic()
+        while self.batch < self.plan.steps_in(self.epoch):
+            counts = self._fetch(source)
+            self._tell("on_train_batch_start")
+            values = self._train_step(counts)
+            due = self.step % train.checkpoint_every == 0
+            if due or self.step % CHECK_EVERY == 0 or self.batch == self.plan.steps_in(self.epoch):
+                shown = self.group.sum(*values.tolist())
+                self._check("The loss", torch.tensor(shown))
                 self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
-                self.display.step(self.epoch, self.step, Losses(*values.tolist()))
-                since_check = 0
-            self.interrupt.look()
-        return Losses(*(total / (self.batch - first)))
+                self.display.step(self.epoch, self.step, Losses(*map(torch.tensor, shown)))
+            if due:
+                self._save_checkpoint()
+            self._tell("on_train_batch_end")
+            self._look()
 
-    def _train_step(self, batch: Batch) -> Losses:
+    def _fetch(self, source: Iterator[Batch | CenterMaskError]) -> Counts:
+        """This process's micro-batches of the next step; what the whole step's losses are averaged over."""
+        found = [next(source) for _ in range(self.config.train.accumulate)]
+        self.batches = [batch for batch in found if isinstance(batch, Batch)]
+        error = next((batch for batch in found if isinstance(batch, CenterMaskError)), None)
+        here = [sum(numbers) for numbers in zip(*map(counts_of, self.batches), strict=True)] or [0, 0]
+        *counts, failed = self.group.sum(*here, error is not None)
+        if failed:
+            self.group.raise_first(error)
+        return Counts(*counts)
+
+    def _train_step(self, counts: Counts) -> Tensor:
+        """One step of the optimizer; this process's part of the losses."""
+        self.settled = False
         rate = learning_rate(self.step, self.total_steps, self.config.train)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        outputs = self.wrapped(batch.images, batch.image_index, batch.cells)
-        losses = centermask_losses(outputs, batch, self.config.train.loss)
         self.optimizer.zero_grad()
-        self.fabric.backward(losses.total)
+        values = torch.zeros_like(self.loss_sum)
+        for number, batch in enumerate(self.batches, start=1):
+            batch = batch.to(self.fabric.device, non_blocking=True)
+            wait = self.group.size > 1 and number < len(self.batches)
+            with self.fabric.no_backward_sync(self.wrapped, enabled=wait):
+                outputs = self.wrapped(batch.images, batch.image_index, batch.cells)
+                losses = centermask_losses(outputs, batch, self.config.train.loss, counts)
+                self.fabric.backward(losses.total * self.group.size)  # DDP takes the mean over the processes
+            values += torch.stack([part.detach() for part in losses])
         self.fabric.clip_gradients(
             self.wrapped, self.optimizer, max_norm=self.config.train.clip_norm,
             error_if_nonfinite=False,  # 16-mixed skips such a step; otherwise _check finds the NaN
         )  # fmt: skip
         self.optimizer.step()
         self.average.update(self.model)
-        return losses
+        self.loss_sum += values
+        self.batch, self.step, self.settled = self.batch + 1, self.step + 1, True
+        return values
 
-    def _check(self, what: str, *values: Tensor) -> None:
-        if not all(bool(torch.isfinite(value).all()) for value in values):
-            last = self.run.last
-            kept = f"the last good weights are {last}" if last.exists() else "no good weights were saved yet"
-            raise CenterMaskError(
-                f"{what} is not a number any more at step {self.step} (epoch {self.epoch + 1}), {kept}; "
-                "lower train.lr, or train with --set train.precision=32-true."
-            )
-
-    def _end_epoch(self, losses: Losses) -> None:
+    def _end_epoch(self) -> None:
         """Validates and saves. Until that is done the epoch counts as running: a resumed run validates it again."""
         self._check("The average of the weights", *self.average.state_dict().values())
+        self._tell("on_train_epoch_end")
         done = self.epoch + 1
-        row: dict[str, float | int] = {
+        means = [value / self.batch for value in self.group.sum(*self.loss_sum.tolist())]
+        self.row = {
             "epoch": done,
             "step": self.step,
             "seconds": self.seconds,
+            "memory_gib": peak_memory_gib(self.fabric.device),
             "lr": learning_rate(self.step - 1, self.total_steps, self.config.train),
-            **{f"train/{name}": float(value) for name, value in losses._asdict().items()},
+            **{f"train/{name}": value for name, value in zip(Losses._fields, means, strict=True)},
         }
         metrics = {"bbox": {"AP": math.nan, "AP50": math.nan}, "segm": {"AP": math.nan, "AP50": math.nan}}
-        if done % self.config.train.val_every == 0 or done == self.config.train.epochs:
-            network = TorchNetwork(self.average.model, self.spec)
-            metrics = evaluate(network, self.val_set, progress=self._watched).metrics
+        if done % self.config.train.val_every == 0 or done == self.plan.epochs:
+            self._save_checkpoint()  # a validation can take longer than a cluster's patience
+            self._tell("on_val_start")
+            self.evaluation = self.validator.measure(self.average.model, self.spec)
+            metrics = self.evaluation.metrics
+            self._tell("on_val_end")
         for kind in ("bbox", "segm"):
-            row |= {f"val/{kind}_{name}": metrics[kind][name] for name in ("AP", "AP50")}
+            self.row |= {f"val/{kind}_{name}": metrics[kind][name] for name in ("AP", "AP50")}
+        with self.group.together() as main:
+            if main:
+                if metrics["segm"]["AP"] > self.best_ap:
+                    save_weights(self.run.best, self.average.state_dict(), self.spec, self.config)
+                save_weights(self.run.last, self.average.state_dict(), self.spec, self.config)
+                self.run.append_results(self.row)
         if metrics["segm"]["AP"] > self.best_ap:
-            self.best_ap = metrics["segm"]["AP"]
-            save_weights(self.run.best, self.average.state_dict(), self.spec, self.config)
-        save_weights(self.run.last, self.average.state_dict(), self.spec, self.config)
-        self.run.append_results(row)
+            self.best_ap, self.best_epoch = metrics["segm"]["AP"], done
+        self._tell("on_model_save")
         self.epoch, self.batch = done, 0
         self._save_checkpoint()
-        self.display.epoch(row)
+        self.display.epoch(self.row)
+        self._tell("on_fit_epoch_end")
+
+    def _gave_up(self) -> bool:
+        """Whether the mask AP has not risen for train.patience epochs."""
+        patience = self.config.train.patience
+        if not patience or self.epoch % self.config.train.val_every or self.epoch - self.best_epoch < patience:
+            return False
+        self.display.say(
+            f"Stopped early: no better mask AP in {patience} epochs, the best was epoch {self.best_epoch}."
+        )
+        return True
 
     def _save_checkpoint(self) -> None:
-        self.run.save_checkpoint(
-            {
-                "config": self.config.to_yaml(),
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
-                "epoch": self.epoch,
-                "batch": self.batch,
-                "step": self.step,
-                "best_ap": self.best_ap,
-                "seconds": self.seconds,
-            }
-        )
+        self._check("One of the weights", *self.model.state_dict().values())
+        state = checkpoint_of(self)
+        with self.group.together() as main:
+            if main:
+                self.run.save_checkpoint(state)
 
-    def _finish(self) -> TrainingResult:
-        """Chooses the mask threshold on the validation set and writes it into the spec of both weights files."""
-        model, spec, _ = load_weights(self.run.best)
-        model = model.to(self.fabric.device)
-        threshold, table = choose_mask_threshold(TorchNetwork(model, spec), self.val_set, progress=self._watched)
-        for path in (self.run.last, self.run.best):
-            model, spec, config = load_weights(path)
-            spec = dataclasses.replace(spec, mask_threshold=threshold)
-            save_weights(path, model.state_dict(), spec, config)
-        network = TorchNetwork(model.to(self.fabric.device), spec)
-        metrics = evaluate(network, self.val_set, progress=self._watched).metrics
-        return TrainingResult(spec, metrics, table)
+    def _check(self, what: str, *values: Tensor) -> None:
+        if self.group.any(not all(bool(torch.isfinite(value).all()) for value in values)):
+            last = self.run.last
+            kept = f"the last good weights are {last}" if last.exists() else "no good weights were saved yet"
+            self.group.raise_first(
+                CenterMaskError(
+                    f"{what} is not a number any more at step {self.step} (epoch {self.epoch + 1}), {kept}; "
+                    "lower train.lr, or train with --set train.precision=32-true."
+                )
+            )
 
-    def _watched(self, indices: Iterator[int], count: int, title: str) -> Iterator[int]:
-        """A loop over images that shows itself and stops on Ctrl-C."""
-        for index in self.display.wrap(indices, count, title):
-            self.interrupt.look()
-            yield index
+    def _look(self) -> None:
+        """Stops between two steps if this process, or another one, was asked to."""
+        if self.group.any(self.interrupt.asked):
+            self.interrupt.stop()
 
-
-def _fabric(device: str, precision: str) -> Fabric:
-    gpu = device != "cpu" and torch.cuda.is_available()
-    if device == "cuda" and not gpu:
-        raise UsageError("--device cuda needs a GPU, but PyTorch finds none here; use --device cpu.")
-    if precision == "16-mixed" and not gpu:  # Fabric would take bf16-mixed instead
-        raise UsageError("train.precision 16-mixed needs a GPU; use bf16-mixed or 32-true.")
-    return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
-
-
-def _optimizer(model: CenterMask, config: TrainConfig) -> torch.optim.Optimizer:
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    def _tell(self, event: str) -> None:
+        if self.group.main:
+            self.callbacks.run(event, self)

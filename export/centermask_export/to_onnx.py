@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model -> one ONNX file of graph level `peaks`: uint8 in, K detections out, no plugin, its ModelSpec inside."""
+"""A model -> one ONNX file of graph level `peaks` or `heads`: uint8 in, no plugin, its ModelSpec inside.
+
+Precision fp32, fp16 or bf16; int8 is made from the fp32 file (to_int8.py).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -16,69 +21,111 @@ from torch import Tensor, nn
 
 from centermask import __version__
 from centermask.model.network import CenterMask
+from centermask_export.onnx_file import EXTERNAL_FROM, as_export_error, write_onnx
+from centermask_export.options import ExportOptions
+from centermask_export.to_fp16 import DTYPES, half_precision
 from centermask_runtime.errors import ExportError, UsageError, first_line
-from centermask_runtime.networks.network import PEAKS_OUTPUTS
-from centermask_runtime.partial_file import PartialFile
+from centermask_runtime.networks.network import HEADS_OUTPUTS, PEAKS_OUTPUTS
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
-DEFAULT_OPSET = 18  # newer ones lack kernels in ONNX Runtime's CUDA provider
-OPSETS = range(18, 24)
 INPUT_NAME = "images"
-EXPORTER_ERRORS = (
-    OSError,
-    onnx.checker.ValidationError,
-    onnx.shape_inference.InferenceError,  # of the checker's full check
-    torch.onnx.errors.OnnxExporterError,
-)
+OUTPUTS = {"peaks": PEAKS_OUTPUTS, "heads": HEADS_OUTPUTS}
+LARGEST_BATCH, LARGEST_SIDE = 1024, 16384  # of dynamic graphs: the exporter wants an end
 
 
-class PeaksGraph(nn.Module):
-    """Exactly what is exported: images uint8 [N, H, W, 3] BGR -> the five outputs of PEAKS_OUTPUTS."""
+class Graph(nn.Module):
+    """Exactly what is exported: images uint8 [N, H, W, 3] BGR -> the outputs of the level, in the order of OUTPUTS."""
 
-    def __init__(self, model: CenterMask) -> None:
+    def __init__(self, model: CenterMask, level: str) -> None:
         super().__init__()
         self.model = model
+        self.level = level
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.model.peaks(images))
+        return tuple(self.model.heads(images) if self.level == "heads" else self.model.peaks(images))
 
 
 def export_onnx(
-    model: CenterMask, spec: ModelSpec, output: Path, *, opset: int = DEFAULT_OPSET, batch: int = 1, source: str = ""
+    model: CenterMask,
+    spec: ModelSpec,
+    output: Path,
+    options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
+    *,
+    source: str = "",
+    external_from: int = EXTERNAL_FROM,
 ) -> ModelSpec:
     """Writes `output` and returns the spec that it carries; an existing file is replaced only by a complete new one.
 
-    batch is fixed in the graph. source: what was exported, for the provenance. Raises UsageError or ExportError.
+    Of the options it takes graph, onnx_precision, batch, dynamic, dynamic_imgsz, imgsz and graph_opset.
+    source: what was exported, for the provenance. Raises UsageError or ExportError.
     """
-    if opset not in OPSETS:
-        raise UsageError(f"--opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
-    if batch < 1:
-        raise UsageError(f"--batch must be at least 1, not {batch}.")
+    precision = "fp32" if options.onnx_precision == "int8" else options.onnx_precision
     spec = dataclasses.replace(
-        spec,
-        graph_level="peaks",
-        precision="fp32",
+        sized(spec, options),
+        graph_level=options.graph,
+        precision=precision,
         provenance={
             **spec.provenance,
             "exported_with": f"centermask {__version__}, torch {torch.__version__}",
             "source": source,
         },
     )
+    exported = half_precision(model, precision, options.graph) if precision in DTYPES else model.eval()
+    # no dynamic side may be 1 in the example, which the exporter takes for a constant
+    batch = max(options.batch, 2) if options.dynamic else options.batch
     images = torch.zeros(batch, *spec.input_hw, 3, dtype=torch.uint8)
-    with _as_export_error(), PartialFile(output) as file:
-        with _quiet():
-            torch.onnx.export(
-                PeaksGraph(model.eval()), (images,), file.partial,
-                dynamo=True, opset_version=opset, external_data=False, verbose=False,
-                input_names=[INPUT_NAME], output_names=list(PEAKS_OUTPUTS),
-            )  # fmt: skip
-        graph = onnx.load(file.partial)
-        _require_opset(graph, opset)
-        onnx.helper.set_model_props(graph, {METADATA_KEY: spec.to_json()})
-        graph.producer_name, graph.producer_version = "centermask", __version__
-        onnx.checker.check_model(graph, full_check=True)
-        onnx.save(graph, file.partial)
+    with _torch_errors(), _quiet():
+        program = torch.onnx.export(
+            Graph(exported, options.graph), (images,),
+            dynamo=True, opset_version=options.graph_opset, verbose=False, dynamic_shapes=_dynamic_shapes(options),
+            input_names=[INPUT_NAME], output_names=list(OUTPUTS[options.graph]),
+        )  # fmt: skip
+        assert program is not None
+        graph = program.model_proto
+    _require_opset(graph, options.graph_opset)
+    _name_sides(graph)
+    onnx.helper.set_model_props(graph, {METADATA_KEY: spec.to_json()})
+    graph.producer_name, graph.producer_version = "centermask", __version__
+    write_onnx(graph, output, external_from=external_from)
     return spec
+
+
+def sized(spec: ModelSpec, options: ExportOptions) -> ModelSpec:
+    """The spec with the input size that was asked for. Raises UsageError when K peaks do not fit into it."""
+    sizes = options.dynamic_imgsz or (options.imgsz or spec.input_hw,)
+    flag = "--dynamic-imgsz" if options.dynamic_imgsz else "--imgsz"
+    height, width = sizes[0]  # the smallest
+    cells = spec.num_classes * (height // spec.stride) * (width // spec.stride)
+    if spec.max_detections > cells:
+        raise UsageError(
+            f"{flag} {height}x{width} has {cells} heat-map cells, too few for the {spec.max_detections} detections of "
+            f"'{spec.name}'; choose a larger size."
+        )
+    return dataclasses.replace(spec, input_hw=sizes[len(sizes) // 2])
+
+
+def _dynamic_shapes(options: ExportOptions) -> Any:
+    axes: dict[int, Any] = {}
+    if options.dynamic:
+        axes[0] = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    if options.dynamic_imgsz:
+        for axis, name in ((1, "rows"), (2, "columns")):  # of 32 pixels
+            axes[axis] = 32 * torch.export.Dim(name, min=1, max=LARGEST_SIDE // 32)
+    return {"images": axes} if axes else None
+
+
+def _name_sides(graph: onnx.ModelProto) -> None:
+    """Outputs and inner tensors call their sides as the input does, where the exporter numbers them anew."""
+    last = graph.graph.output[-1].type.tensor_type.shape.dim  # saliency [N, Cs, h, w]
+    for dim, name in ((last[2], "rows"), (last[3], "columns")):
+        found = re.search(r"\bs\d+\b", dim.dim_param)
+        if found is None:
+            continue
+        symbol = re.compile(rf"\b{found[0]}\b")
+        for value in (*graph.graph.output, *graph.graph.value_info):
+            for side in value.type.tensor_type.shape.dim:
+                if side.dim_param:
+                    side.dim_param = symbol.sub(name, side.dim_param)
 
 
 def _require_opset(graph: onnx.ModelProto, opset: int) -> None:
@@ -90,11 +137,12 @@ def _require_opset(graph: onnx.ModelProto, opset: int) -> None:
 
 
 @contextlib.contextmanager
-def _as_export_error() -> Iterator[None]:
-    try:
-        yield
-    except EXPORTER_ERRORS as error:
-        raise ExportError(f"The export to ONNX failed ({first_line(error)}); nothing was written.") from error
+def _torch_errors() -> Iterator[None]:
+    with as_export_error():
+        try:
+            yield
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise ExportError(f"The export to ONNX failed ({first_line(error)}); nothing was written.") from error
 
 
 @contextlib.contextmanager

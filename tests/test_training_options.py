@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training can be asked for: starting weights, an early end, a length in steps, events, a compiled model."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+
+from centermask.config import Config, InputConfig, LossConfig, ModelConfig, TrainConfig
+from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.synthetic import write_shapes
+from centermask.evaluation.evaluate import Evaluation
+from centermask.model.network import CenterMask
+from centermask.model.weights import build_model, load_weights, save_weights, spec_of
+from centermask.training.callbacks import EVENTS, Callbacks
+from centermask.training.run_folder import DataSource, RunFolder
+from centermask.training.schedule import full_rate, learning_rate
+from centermask.training.trainer import Trainer
+from centermask_runtime.errors import UsageError
+from centermask_runtime.spec import ModelSpec
+
+CONFIG = Config(
+    "tiny",
+    ModelConfig("dla_46c", head_channels=16, shape_size=8, max_detections=10),
+    InputConfig(size=(64, 64)),
+    TrainConfig(epochs=2, batch=2, lr=1e-3, warmup_steps=0, workers=0, loss=LossConfig(mask_grid=8)),
+)
+APS = (0.1, 0.3, 0.3, 0.2, 0.2, 0.4)  # of a validation that is told what to find
+
+pytestmark = pytest.mark.usefixtures("two_threads")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> tuple[CocoDataset, CocoDataset]:
+    """Five images, two steps an epoch."""
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, 5, seed=1, val_count=1, size_hw=(64, 64), max_objects=3)
+    return load_coco(*find_split(folder, "train")), load_coco(*find_split(folder, "val"))
+
+
+def with_train(**train: object) -> Config:
+    return dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, **train))
+
+
+def new_trainer(run: Path, shapes, config: Config = CONFIG) -> Trainer:
+    trainer = Trainer(config, *shapes, RunFolder(run), device="cpu")
+    trainer.make_run_folder((DataSource.of(shapes[0]), DataSource.of(shapes[1])))
+    return trainer
+
+
+@pytest.fixture
+def told_aps(monkeypatch) -> None:
+    """The measured AP of epoch n is APS[n - 1]: no network learns so obediently."""
+    measured = Trainer.__init__
+
+    def init(self: Trainer, *arguments: object, **options: object) -> None:
+        measured(self, *arguments, **options)  # type: ignore[arg-type]
+        true = self.validator.measure
+
+        def measure(model: CenterMask, spec: ModelSpec) -> Evaluation:
+            evaluation = true(model, spec)
+            if model is self.average.model:
+                evaluation.metrics["segm"]["AP"] = APS[self.epoch]
+            return evaluation
+
+        object.__setattr__(self.validator, "measure", measure)
+
+    monkeypatch.setattr(Trainer, "__init__", init)
+
+
+def test_a_run_stops_when_the_ap_no_longer_rises(told_aps, shapes, tmp_path):
+    trainer = new_trainer(tmp_path / "run", shapes, with_train(epochs=6, patience=2, checkpoint_every=1))
+    steps: list[int] = []
+    trainer.callbacks.add("on_train_batch_end", lambda trainer: steps.append(trainer.step))
+    trainer.fit()
+    assert trainer.epoch == 4 and trainer.best_epoch == 2 and steps == list(range(1, 9))
+    assert len(list(csv.DictReader(trainer.run.results.open()))) == 4
+    again = Trainer(trainer.config, *shapes, trainer.run, device="cpu")
+    again.resume()
+    again.fit()
+    assert again.step == 8  # a run that stopped early stays so
+
+
+def test_without_patience_a_run_goes_to_its_end(told_aps, shapes, tmp_path):
+    trainer = new_trainer(tmp_path / "run", shapes, with_train(epochs=4))
+    trainer.fit()
+    assert trainer.epoch == 4 and trainer.best_epoch == 2
+
+
+def test_starting_weights_reach_the_model_and_its_average(shapes, tmp_path):
+    torch.manual_seed(7)
+    spec = spec_of(CONFIG, shapes[0].class_names, shapes[0].category_ids)
+    source = build_model(CONFIG, 3)
+    save_weights(tmp_path / "start.safetensors", source.state_dict(), spec, CONFIG)
+    trainer = new_trainer(tmp_path / "run", shapes, with_train(lr=1e-12, ema=0.0))
+    before = trainer.model.state_dict()["base.level0.0.weight"].clone()
+    report = trainer.start_from(tmp_path / "start.safetensors")
+    assert len(report.used) == len(source.state_dict()) and not report.mismatched
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(trainer.model.state_dict()[name], tensor), name
+        assert torch.equal(trainer.average.state_dict()[name], tensor), name
+    trainer.fit()
+    model, spec, _ = load_weights(trainer.run.last)
+    assert spec.provenance["started_from"] == "start.safetensors"
+    first = model.state_dict()["base.level0.0.weight"]
+    torch.testing.assert_close(first, source.state_dict()["base.level0.0.weight"])
+    assert not torch.allclose(first, before)
+    resumed = Trainer(trainer.config, *shapes, trainer.run, device="cpu")
+    resumed.resume()
+    assert resumed.spec.provenance == spec.provenance
+
+
+def test_a_length_in_steps_ends_inside_an_epoch(shapes, tmp_path):
+    trainer = new_trainer(tmp_path / "run", shapes, with_train(steps=3, epochs=73))
+    trainer.fit()
+    rows = list(csv.DictReader(trainer.run.results.open()))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "2"), ("2", "3")]
+    assert float(rows[1]["memory_gib"]) >= float(rows[0]["memory_gib"]) > 0.05
+    assert all(float(row["val/segm_AP"]) >= 0 for row in rows)  # the last epoch is validated, though it is a part
+
+
+def test_events_come_in_order(shapes, tmp_path):
+    trainer = new_trainer(tmp_path / "run", shapes, with_train(epochs=2, val_every=2))
+    heard: list[str] = []
+    for event in EVENTS:
+        trainer.callbacks.add(event, lambda trainer, event=event: heard.append(event.removeprefix("on_")))
+    sizes: list[int] = []
+    trainer.callbacks.add("on_train_batch_start", lambda trainer: sizes.append(len(trainer.batches[0].images)))
+    trainer.fit()
+    steps = ["train_batch_start", "train_batch_end"] * 2
+    saved = ["model_save", "fit_epoch_end"]
+    assert heard == [
+        "pretrain_routine_start", "pretrain_routine_end", "train_start",
+        "train_epoch_start", *steps, "train_epoch_end", *saved,
+        "train_epoch_start", *steps, "train_epoch_end", "val_start", "val_end", *saved,
+        "train_end",
+    ]  # fmt: skip
+    assert sizes == [2, 2, 2, 2]
+    assert trainer.evaluation is not None and trainer.result is not None and trainer.row["epoch"] == 2
+
+
+def test_an_unknown_event_is_refused():
+    with pytest.raises(UsageError, match=r"no training event 'on_epoch_end'; did you mean 'on_\w*epoch_end'"):
+        Callbacks().add("on_epoch_end", print)
+
+
+def test_the_learning_rate_follows_the_batch_where_the_config_says_what_it_is_for():
+    config = TrainConfig(lr=1e-3, batch=8, warmup_steps=0)
+    assert full_rate(config) == 1e-3
+    assert full_rate(dataclasses.replace(config, lr_batch=32)) == pytest.approx(2.5e-4)
+    doubled = dataclasses.replace(config, lr_batch=4, warmup_steps=2)
+    assert [learning_rate(step, 100, doubled) for step in (0, 1, 99)] == pytest.approx([1e-3, 2e-3, 2e-5])
+
+
+def test_a_compiled_model_trains_as_a_plain_one(shapes, tmp_path, monkeypatch):
+    """Traced by PyTorch's compiler and run as traced: code for a CPU would take minutes to generate."""
+    config = with_train(epochs=1)
+    plain = new_trainer(tmp_path / "plain", shapes, config)
+    plain.fit()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    compiled = new_trainer(
+        tmp_path / "compiled",
+        shapes,
+        dataclasses.replace(config, train=dataclasses.replace(config.train, compile=True)),
+    )
+    compiled.fit()
+    for name, tensor in plain.model.state_dict().items():
+        torch.testing.assert_close(compiled.model.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_without_a_compiler_is_refused(shapes, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UsageError, match=r"train\.compile needs a C\+\+ compiler"):
+        new_trainer(tmp_path / "run", shapes, with_train(compile=True))
+    assert not (tmp_path / "run").exists()

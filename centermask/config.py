@@ -139,6 +139,9 @@ class Config:
             if number < 1:
                 raise UsageError(f"{key} must be at least 1, not {number}.")
         for key, value in (
+            ("train.augment.flip", self.train.augment.flip),
+            ("train.augment.flip_vertical", self.train.augment.flip_vertical),
+            ("train.augment.invert", self.train.augment.invert),
             ("train.augment.mosaic", self.train.augment.mosaic),
             ("train.augment.copy_paste", self.train.augment.copy_paste),
             ("train.repeat_threshold", self.train.repeat_threshold),
@@ -163,6 +166,8 @@ class Config:
             ("train.weight_decay", self.train.weight_decay),
             ("train.patience", self.train.patience),
             ("train.augment.close_mosaic", self.train.augment.close_mosaic),
+            ("train.augment.shift", self.train.augment.shift),
+            ("train.augment.colour", self.train.augment.colour),
         ):
             if not value >= 0:
                 raise UsageError(f"{key} must be 0 or more, not {value}.")

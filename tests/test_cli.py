@@ -206,7 +206,8 @@ def test_benchmark_prints_one_json_line_last(onnx_model, clip):
 def test_train_writes_a_run_that_val_accepts(tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
-    run("train", "--config", config, "--data", NUCLEI, "--output", tmp_path, "--epochs", 1, "--quiet")
+    command = "train", "--config", config, "--data", NUCLEI, "--output", tmp_path, "--epochs", 1, "--quiet"
+    run(*command, "--no-plots")
     folder = tmp_path / "tiny"
     assert {path.name for path in folder.iterdir()} == {
         "args.yaml", "data.json", "results.csv", "checkpoint.pt", "weights",
@@ -269,6 +270,7 @@ def test_ctrl_c_in_training_saves_and_names_the_command_that_goes_on(tmp_path):
         (["val", "--model", "MODEL", "--data", "nowhere"], 3, "There is no folder 'nowhere'"),
         (["val", "--model", "MODEL", "--data", "NUCLEI", "--save-json", "file/x.json"], 2, "cannot be written"),
         (["val", "--model", "MODEL", "--annotations", "text.json", "--images", "."], 3, "text.json"),
+        (["val", "--model", "MODEL", "--data", "NUCLEI", "--images", "."], 2, "--images . goes with --annotations"),
         (["export", "--model", "MODEL"], 4, "exported already"),
         (["train", "--data", "nowhere"], 2, "--config"),
         (["train", "--config", "CONFIG", "--data", "nowhere"], 3, "nowhere"),

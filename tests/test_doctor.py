@@ -420,6 +420,15 @@ def test_the_exit_code_tells_errors_from_warnings(sound, capsys):
     assert run("doctor", "--annotations", str(annotations), "--images", str(folder / "train"), "--json") == 3
 
 
+def test_trainval_repeats_its_parts_and_is_no_leakage_unless_named(sound, capsys):
+    folder, content = sound
+    shutil.copytree(folder / "train", folder / "trainval")
+    (folder / "annotations" / "instances_trainval.json").write_text(json.dumps(content))
+    assert run("doctor", "--data", str(folder), "--json") == 0
+    assert set(json.loads(capsys.readouterr().out)["splits"]) == {"train", "val"}
+    assert run("doctor", "--data", str(folder), "--split", "train", "--split", "trainval") == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

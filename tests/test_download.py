@@ -100,6 +100,10 @@ def test_a_file_arrives_whole_under_its_name(server, tmp_path):
     assert path.read_bytes() == CONTENT and [file.name for file in path.parent.iterdir()] == ["a.zip"]
     assert ("a.zip", len(CONTENT), len(CONTENT)) in seen and ("check a.zip", len(CONTENT), len(CONTENT)) in seen
     assert download(archive, tmp_path / "new", silent) == path and len(server.asked) == 1  # it is there
+    path.write_bytes(CONTENT[1:])
+    with pytest.raises(DataError, match=r"a\.zip has the MD5 sum .*remove it and run the command again"):
+        download(archive, tmp_path / "new", silent)
+    assert path.read_bytes() == CONTENT[1:]  # it may be the user's
 
 
 def test_a_transfer_that_breaks_off_goes_on_where_it_was(server, tmp_path):

@@ -83,6 +83,8 @@ class Fake:
         class Stream:
             def __init__(self, flags):
                 self.flags = flags
+                self.handle = 0x5000 + 0x10 * len(log)  # the CUstream
+                log.append(("stream", flags))
 
             def synchronize(self):
                 log.append(("synchronize", self))
@@ -180,13 +182,20 @@ def test_copies_name_memory_array_and_stream(fake):
     assert fake.log[-1] == ("synchronize context",)
 
 
+def test_a_stream_is_the_drivers_own_for_other_libraries_work_on_it_too(fake):
+    driver = open_driver("pycuda")
+    stream, other = driver.create_stream(), driver.create_stream()
+    driver.fill(16, 0, 16, stream)
+    assert stream == fake.log[-1][-1].handle != other
+
+
 def test_events_order_streams_and_give_times(fake):
     driver = open_driver("pycuda")
     stream, start, end = driver.create_stream(), driver.create_event(), driver.create_event()
     assert start != end
     driver.record(start, stream)
     driver.wait(stream, start)
-    assert [entry[0] for entry in fake.log] == ["record", "wait"]
+    assert [entry[0] for entry in fake.log] == ["stream", "record", "wait"]
     driver.wait(0, start)  # pycuda cannot put a wait on the default stream
     assert fake.log[-1][0] == "synchronize event"
     assert driver.elapsed_ms(start, end) == 2.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -241,6 +242,13 @@ def test_the_best_mask_threshold_is_chosen(shapes, level, low, high):
     assert all(ap == 0 for threshold, ap in table.items() if threshold > level)
     again = evaluate(KnowingNetwork(shapes, level), shapes, mask_threshold=chosen)
     assert again.metrics["segm"]["AP"] == pytest.approx(table[chosen])
+
+
+def test_the_same_classes_under_other_ids_are_refused(shapes):
+    turned = dataclasses.replace(shapes, class_names=shapes.class_names[::-1])
+    sentence = r"numbers the classes star, rectangle, ellipse, but the model 'knowing' was trained for ellipse, rect"
+    with pytest.raises(DataError, match=sentence):
+        evaluate(KnowingNetwork(shapes), turned)
 
 
 def test_a_data_set_of_other_classes_is_refused(shapes):

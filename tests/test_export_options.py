@@ -11,6 +11,7 @@ from centermask.cli import main
 from centermask_export import to_tensorrt
 from centermask_export.convert import default_name
 from centermask_export.options import ExportOptions, parse_size, parse_sizes, parse_targets
+from centermask_export.to_onnx import sized
 from centermask_runtime.errors import UsageError
 
 CALIBRATED = {"precision": "int8", "calib_data": Path("images")}
@@ -78,6 +79,17 @@ def test_sizes_and_targets_are_read_as_trtexec_and_nvcc_users_write_them():
             parse_size(text)
     with pytest.raises(UsageError, match="needs three sizes"):
         parse_sizes("256,512")
+
+
+def test_a_model_with_a_coarser_map_needs_coarser_sizes(small_spec):
+    wish = ExportOptions(imgsz=(128, 160))
+    assert sized(small_spec, wish).input_hw == (128, 160)
+    with pytest.raises(UsageError, match=r"--imgsz must be multiples of 128 for 'small', not 128x160"):
+        sized(small_spec, wish, 128)
+    wish = ExportOptions(dynamic_imgsz=((128, 128), (256, 256), (256, 288)))
+    assert sized(small_spec, wish).input_hw == (256, 256)
+    with pytest.raises(UsageError, match=r"--dynamic-imgsz must be multiples of 128 for 'small', not 256x288"):
+        sized(small_spec, wish, 128)
 
 
 def test_names_say_what_is_in_a_file():

@@ -306,7 +306,7 @@ def test_only_confident_detections_must_have_a_partner():
 def weights(tmp_path, monkeypatch):
     """The released weights, and an exporter that gives its file without doing the work again."""
 
-    def copy(model, spec, path, options, *, source):
+    def copy(model, spec, path, options, *, source, size_multiple):
         wanted = "fp32" if options.onnx_precision == "int8" else options.onnx_precision
         kind = next(kind for kind, made in OPTIONS.items() if made.precision == wanted)
         shutil.copyfile(released_onnx(kind), path)

@@ -172,6 +172,15 @@ def test_the_record_beside_an_engine_is_read(write, small_spec):
     assert record.spec == small_spec and (record.builder, record.gpu) == ("TensorRT", "NVIDIA L4")
 
 
+def test_code_of_an_engine_runs_on_the_host_only_where_the_engine_is_version_compatible(driver, write, fake):
+    asked = []
+    fake.Runtime.__setattr__ = lambda self, name, value: (asked.append((name, value)), vars(self).update({name: value}))
+    with TensorRTEngine(write(), driver, library=fake):
+        assert not [name for name, _ in asked if name == "engine_host_code_allowed"]
+    with TensorRTEngine(write(options={"version_compatible": True}), driver, library=fake):
+        assert ("engine_host_code_allowed", True) in asked
+
+
 def test_a_record_that_is_missing_damaged_or_of_another_engine_is_one_sentence(driver, write, tmp_path):
     path = write()
     record = json.loads(record_path(path).read_text())

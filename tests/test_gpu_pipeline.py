@@ -81,7 +81,11 @@ class UploadedNetwork:
     description, batch, stream = "uploaded", 1, None
 
     def __init__(self, driver, spec, arrays):
-        self.driver, self.spec, self.arrays = driver, spec, arrays
+        self.driver, self.spec = driver, spec
+        # page-locked: what a CUDA graph does with copies of other memory is not documented
+        self.arrays = [driver.allocate_pinned(array.nbytes) for array in arrays]
+        for pinned, array in zip(self.arrays, arrays, strict=True):
+            pinned[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
     def enqueue(self, images, outputs, stream):
         for pointer, array in zip(outputs.values(), self.arrays, strict=True):
@@ -91,7 +95,8 @@ class UploadedNetwork:
         return None
 
     def close(self):
-        pass
+        while self.arrays:
+            self.driver.free_pinned(self.arrays.pop())
 
 
 class OnStream:
@@ -239,6 +244,18 @@ def test_a_network_that_cannot_be_captured_is_named_as_the_reason(driver, kernel
     assert graph == "no CUDA graph: it allocates while it runs" and driver.made["graph"] == 0
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
+
+
+def test_work_on_the_default_stream_is_not_captured(driver, kernels, small_spec):
+    frames = random_frames(3)
+    with GpuPipeline(
+        driver, GivenNetwork(driver, small_spec, list(given_sets(small_spec, 1))), kernels=kernels, stream=0
+    ) as pipeline:
+        found = [pipeline(frame) for frame in frames]
+        assert pipeline.graph == "no CUDA graph: CUDA captures no work on the default stream"
+    cpu = Pipeline(CpuNetwork(small_spec, list(given_sets(small_spec, 1))))
+    for one, frame in zip(found, frames, strict=True):
+        assert_same(one, cpu(frame))
 
 
 def test_a_capture_that_fails_is_named_as_the_reason_and_the_frame_still_comes(driver, kernels, small_spec):

@@ -152,11 +152,19 @@ def test_a_training_too_short_for_mosaic_says_so(dataset):
         TrainingSteps(TrainingSet(dataset, config))
 
 
+def test_a_multi_scale_without_a_second_size_says_so(dataset):
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, multi_scale=0.4))
+    with pytest.raises(UsageError, match=r"multi_scale 0.4 leaves 64 pixels the only multiple of 32 within reach"):
+        TrainingSteps(TrainingSet(dataset, config))
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
         ("{multi_scale: 1}", "train.multi_scale must be at least 0 and below 1, not 1.0."),
         ("{repeat_threshold: 2}", "train.repeat_threshold must lie between 0 and 1, not 2.0."),
+        ("{augment: {flip: 50}}", "train.augment.flip must lie between 0 and 1, not 50.0."),
+        ("{augment: {colour: -0.5}}", "train.augment.colour must be 0 or more, not -0.5."),
         ("{augment: {mosaic: -0.1}}", "train.augment.mosaic must lie between 0 and 1, not -0.1."),
         ("{augment: {copy_paste: .nan}}", "train.augment.copy_paste must lie between 0 and 1, not nan."),
         ("{augment: {close_mosaic: -1}}", "train.augment.close_mosaic must be 0 or more, not -1."),

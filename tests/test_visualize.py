@@ -138,6 +138,10 @@ def test_crowds_of_the_ground_truth_are_named(folder, tmp_path):
         (lambda r: [r[0], {**r[0], "category_id": 9}], r"result 1 is of category id 9, which .* does not have"),
         (lambda r: [{k: v for k, v in r[0].items() if k != "score"}], r"result 0 has no 'score'"),
         (lambda r: [{**r[0], "bbox": [1, 2]}], r"has a 'bbox' that is not x, y, width, height"),
+        (lambda r: [{**r[0], "bbox": [1, 2, "x", 4]}], r"has a 'bbox' that is not x, y, width, height"),
+        (lambda r: [{**r[0], "segmentation": [[1, 2, 3]]}], r"result 0 has a damaged mask"),
+        (lambda r: [{**r[0], "segmentation": {"size": [80, 100], "counts": 7}}], r"result 0 has a damaged mask"),
+        (lambda r: [{**r[0], "segmentation": {"size": [80, 100], "counts": "11"}}], r"result 0 has a damaged mask"),
         (
             lambda r: [{**r[0], "segmentation": {"size": [9, 9], "counts": "11"}}],
             r"mask of size \[9, 9\], but the image is \[80, 100\]",

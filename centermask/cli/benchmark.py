@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from centermask.cli.options import model_option, open_network, threads_option
+from centermask.cli.devices import Device, device_options
+from centermask.cli.options import model_option, open_pipeline, threads_option
 
 
 @click.command()
@@ -18,19 +19,29 @@ from centermask.cli.options import model_option, open_network, threads_option
 @click.option(
     "--frames", type=click.IntRange(min=1), default=100, show_default=True, help="Frames that count, at most."
 )
+@device_options
 @threads_option
-def benchmark(model: str, source: Path, conf: float | None, warmup: int, frames: int, threads: int | None) -> None:
+def benchmark(
+    model: str, source: Path, conf: float | None, warmup: int, frames: int, device: str, cuda_driver: str,
+    threads: int | None,
+) -> None:  # fmt: skip
     """FPS and stage times of a model on a video: a table, and one JSON line."""
     import json
 
     from rich.console import Console
 
     from centermask.cli.display import speed_table
-    from centermask_runtime.pipeline import Pipeline
-    from centermask_runtime.speed import measure
+    from centermask_runtime.speed import SpeedReport, measure
     from centermask_runtime.video.sources import video_frames
 
-    with Pipeline(open_network(model, threads), score_threshold=conf) as pipeline:
-        report = measure(pipeline, (frame.image for frame in video_frames(source)), warmup=warmup, limit=frames)
+    place = Device.of(device, cuda_driver)
+
+    def timed(stage_times: bool) -> SpeedReport:
+        with open_pipeline(model, threads, place, stage_times=stage_times, score_threshold=conf) as pipeline:
+            return measure(pipeline, (frame.image for frame in video_frames(source)), warmup=warmup, limit=frames)
+
+    report = timed(stage_times=False)
+    if len(report.stages) == 1:  # a GPU's: the total alone, at full speed
+        report = report.with_stages_of(timed(stage_times=True))
     Console().print(speed_table(report))
     click.echo(json.dumps(report.to_dict()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from centermask.cli.devices import Device, device_options
 from centermask.cli.options import open_network, threads_option
 from centermask_runtime.errors import DataError, ExportError, UsageError
 
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     "--max-unmatched", type=click.IntRange(min=0), help="Exit 5 where more objects have no partner (with a limit: 0)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as one JSON line, last.")
+@device_options
 @threads_option
 def compare(
     a: str, b: str, source: str, frames: int, conf: float | None, output: Path | None, max_score_diff: float | None,
     max_box_diff: float | None, min_mask_iou: float | None, max_unmatched: int | None, as_json: bool,
-    threads: int | None,
+    device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
     """Compare two artefacts, such as weights and their ONNX file: outputs, objects, masks.
 
@@ -58,11 +60,12 @@ def compare(
 
     if is_stream(source):
         raise UsageError(f"--source {source} is a stream's address, and compare takes files: record it, then compare.")
+    place = Device.of(device, cuda_driver)
     limits = comparing.Limits(max_score_diff, max_box_diff, min_mask_iou, max_unmatched)
     skipped: list[str] = []
     with contextlib.ExitStack() as stack:
         one, other = (
-            stack.enter_context(Pipeline(open_network(model, threads), score_threshold=conf)) for model in (a, b)
+            stack.enter_context(Pipeline(open_network(model, threads, place), score_threshold=conf)) for model in (a, b)
         )
         result = comparing.start(one, other, (a, b))
         progress = stack.enter_context(bar())

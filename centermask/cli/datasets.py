@@ -17,6 +17,7 @@ def datasets(folder: Path | None, as_json: bool) -> None:
     import json
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from centermask.cli.options import require
@@ -35,8 +36,9 @@ def datasets(folder: Path | None, as_json: bool) -> None:
         return
     table = Table("data set", "layout", "split", "images", "objects", "classes", title=f"Data sets in {root}")
     for row in rows:
-        numbers = [row["error"], "", ""] if "error" in row else [f"{row[key]:,}" for key in ("images", "objects")]
-        table.add_row(row["name"], row["layout"], row["split"], *numbers, _some(row.get("classes", ())))
+        numbers = [row["error"], ""] if "error" in row else [f"{row[key]:,}" for key in ("images", "objects")]
+        cells = row["name"], row["layout"], row["split"], *numbers, _some(row.get("classes", ()))
+        table.add_row(*map(escape, cells))
     Console().print(table if rows else f"No data set in {root}: see docs/datasets.md for the layouts.")
 
 

@@ -19,7 +19,10 @@ COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="A data set: folder, YOLO data.yaml, or name.")
-@click.option("--split", "splits", multiple=True, help="Only this one; may be given again (default: all splits).")
+@click.option(
+    "--split", "splits", multiple=True,
+    help="Only this one; may be given again (default: all, but no trainval beside train and val).",
+)  # fmt: skip
 @click.option("--annotations", type=click.Path(path_type=Path), help="A COCO JSON file, instead of --data.")
 @click.option("--images", type=click.Path(path_type=Path), help="With --annotations: the folder of its images.")
 @click.option("--strict", is_flag=True, help="Exit with 3 on warnings, too.")
@@ -48,6 +51,8 @@ def doctor(
     if data is not None:
         place = find_dataset(data)
         found = {split: find_split(place, split) for layout in recognise(place) for split in layout.splits}
+        if {"train", "val"} <= found.keys():
+            found.pop("trainval", None)  # VOC's list of both, which would be a leakage of all images
         chosen = {split: find_split(place, split) for split in splits} if splits or not found else found
         chosen = chosen or {"val": find_split(place)}  # raises: no layout
     else:

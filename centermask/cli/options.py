@@ -3,27 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from centermask.cli.devices import CPU, CUDA, Device
 from centermask_runtime.errors import ModelError, UsageError, did_you_mean
+from centermask_runtime.networks.open_gpu import ENGINES
 
 if TYPE_CHECKING:
     from centermask.data.coco import CocoDataset
     from centermask_runtime.networks.network import Network
+    from centermask_runtime.pipeline import FramePipeline
 
 RELEASED = Path(__file__).parents[1] / "released"
-ENGINES = (".engine", ".plan")
 MODEL_SUFFIXES = (".safetensors", ".onnx", ".xml", ".torchscript", *ENGINES)
 
 Command = Callable[..., Any]
 
 
 def model_option(command: Command) -> Command:
-    text = "Weights (.safetensors), an exported .onnx, .xml or .torchscript file, or a released model's name."
+    text = "Weights (.safetensors), an exported .onnx, .xml, .torchscript or .engine file, or a released model's name."
     return click.option("--model", required=True, help=text)(command)
 
 
@@ -53,6 +56,10 @@ def open_dataset(data: Path | None, split: str, annotations: Path | None, images
     if (data is None) == (annotations is None):
         raise UsageError("Name the data set by --data FOLDER, or by --annotations FILE with --images FOLDER.")
     if data is not None:
+        if images is not None:
+            raise UsageError(
+                f"--images {images} goes with --annotations; --data {data} says itself where its images are."
+            )
         return load_coco(*find_split(find_dataset(data), split))
     assert annotations is not None
     if images is None:
@@ -81,18 +88,43 @@ def find_model(model: str) -> Path:
     )
 
 
-def open_network(model: str, threads: int | None = None) -> Network:
-    """The back end that runs a model, by the file's suffix: ONNX Runtime for .onnx, PyTorch for weights."""
+@contextmanager
+def open_pipeline(
+    model: str, threads: int | None, device: Device, *, stage_times: bool = False, **selection: Any
+) -> Iterator[FramePipeline]:
+    """The pipeline that runs a model on the device, and all below it, given back at the end.
+
+    selection: score_threshold, mask_threshold, max_detections, classes. stage_times: on a GPU too, which then has no
+    CUDA graph; the CPU always takes them.
+    """
     path = find_model(model)
+    with ExitStack() as stack:
+        if device.runs_gpu_network(path):
+            from centermask_runtime.gpu_pipeline import GpuPipeline
+            from centermask_runtime.networks.open_gpu import gpu_stream, open_gpu_network
+
+            driver, stream = stack.enter_context(gpu_stream(device.cuda_driver, device.index))
+            network = open_gpu_network(path, driver, stream, device=device.index)
+            stack.callback(network.close)  # also when the pipeline refuses the selection
+            yield stack.enter_context(GpuPipeline(driver, network, stream=stream, stage_times=stage_times, **selection))
+        else:
+            from centermask_runtime.pipeline import Pipeline
+
+            yield stack.enter_context(Pipeline(open_network(model, threads, device), **selection))
+
+
+def open_network(model: str, threads: int | None = None, device: Device | None = None) -> Network:
+    """The back end that runs a model, by the file's suffix: ONNX Runtime for .onnx, PyTorch for weights."""
+    path, device = find_model(model), device or Device()
+    if device.runs_gpu_network(path):
+        from centermask_runtime.networks.host_view import open_host_view
+
+        return open_host_view(path, device.cuda_driver, device.index)
     if path.suffix == ".xml":
         require("openvino", "openvino", f"running {path.name}")
         from centermask_runtime.networks.openvino_runtime import OpenVinoNetwork
 
         return OpenVinoNetwork(path, threads=threads)
-    if path.suffix in ENGINES:
-        raise ModelError(
-            f"{path} is a TensorRT engine, which this command does not run: run the ONNX file, or serve it with Triton."
-        )
     if path.suffix == ".onnx":
         from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 
@@ -109,8 +141,14 @@ def open_network(model: str, threads: int | None = None) -> Network:
         from centermask.model.torchscript_network import TorchScriptNetwork
 
         return TorchScriptNetwork(path)
+    gpus = torch.cuda.device_count() if device.kind != CPU and torch.cuda.is_available() else 0
+    if device.kind == CUDA and device.index >= gpus:
+        raise UsageError(
+            f"--device cuda:{device.index} was asked for, but PyTorch finds {gpus or 'no'} GPU{'s' * (gpus > 1)} here, "
+            "counted from 0; use another, or --device cpu."
+        )
     network, spec, _ = load_weights(path)
-    return TorchNetwork(network.to("cuda" if torch.cuda.is_available() else "cpu"), spec)
+    return TorchNetwork(network.to(f"cuda:{device.index}" if gpus else "cpu"), spec)
 
 
 def require(module: str, extra: str, purpose: str) -> None:

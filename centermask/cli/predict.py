@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from centermask.cli.options import model_option, open_network, threads_option
+from centermask.cli.devices import Device, device_options
+from centermask.cli.options import model_option, open_pipeline, threads_option
 from centermask_runtime.errors import UsageError
 
 
@@ -23,33 +24,35 @@ from centermask_runtime.errors import UsageError
 @click.option("--boxes/--no-boxes", default=True, show_default=True, help="Draw boxes.")
 @click.option("--labels/--no-labels", default=True, show_default=True, help="Draw class names and scores.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON line, last.")
+@device_options
 @threads_option
 def predict(
     model: str, source: str, output: Path | None, conf: float | None, mask_threshold: float | None, max_det: int | None,
-    classes: str | None, save: bool, boxes: bool, labels: bool, as_json: bool, threads: int | None,
+    classes: str | None, save: bool, boxes: bool, labels: bool, as_json: bool, device: str, cuda_driver: str,
+    threads: int | None,
 ) -> None:  # fmt: skip
     """Segment images or a video. The output folder gets drawn pictures or an .mp4, and predictions.json (COCO)."""
     import json
 
     from centermask.cli.predict_run import free_folder, predict_images, predict_video
-    from centermask_runtime.pipeline import Pipeline
     from centermask_runtime.video.sources import is_stream, is_video
 
     if is_stream(source):
         raise UsageError(f"--source {source} is a stream's address, and predict takes files: record it, then predict.")
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
-    with Pipeline(
-        open_network(model, threads), score_threshold=conf, mask_threshold=mask_threshold, max_detections=max_det,
-        classes=wanted,
+    with open_pipeline(
+        model, threads, Device.of(device, cuda_driver), score_threshold=conf, mask_threshold=mask_threshold,
+        max_detections=max_det, classes=wanted,
     ) as pipeline:  # fmt: skip
         run = predict_video if is_video(source) else predict_images
         summary = run(pipeline, source, output or free_folder(Path("runs"), "predict"), save, boxes, labels)
+        description = pipeline.description
     if len(summary.skipped) > 1:  # one alone is the error below
         for sentence in summary.skipped:
             click.echo(f"Skipped: {sentence}", err=True)
     click.echo(
-        f"{summary.objects} objects in {summary.frames} frames, {summary.fps:.1f} FPS of the pipeline; "
-        f"results in {summary.output}",
+        f"{summary.objects} objects in {summary.frames} frames, {summary.fps:.1f} FPS of the pipeline on "
+        f"{description}; results in {summary.output}",
         err=as_json,
     )
     if as_json:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from centermask_runtime.errors import CenterMaskError, DataError, UsageError
 from centermask_runtime.images import image_files
 from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import write_whole
-from centermask_runtime.pipeline import Pipeline
+from centermask_runtime.pipeline import FramePipeline
 from centermask_runtime.reference import overlay
 from centermask_runtime.video.results import CocoWriter
 from centermask_runtime.video.sinks import VideoWriter
@@ -41,11 +42,14 @@ class PredictSummary:
         """Frames a second at the median pipeline time: without reading, drawing and writing."""
         return 1e3 / statistics.median(self.times_ms) if self.times_ms else 0.0
 
-    def count(self, pipeline: Pipeline, instances: Instances) -> None:
-        assert pipeline.timings is not None
+    def run(self, pipeline: FramePipeline, image: NDArray[np.uint8]) -> Instances:
+        """What is in the image, counted and timed."""
+        start = time.perf_counter()
+        instances = pipeline(image)
+        self.times_ms.append((time.perf_counter() - start) * 1e3)
         self.frames += 1
         self.objects += len(instances)
-        self.times_ms.append(pipeline.timings.total_ms)
+        return instances
 
     def require_complete(self) -> None:
         """Raises DataError when inputs were skipped, after everything else has been done."""
@@ -71,7 +75,7 @@ def free_folder(parent: Path, name: str) -> Path:
 
 
 def predict_images(
-    pipeline: Pipeline, source: str, output: Path, save: bool = True, boxes: bool = True, labels: bool = True
+    pipeline: FramePipeline, source: str, output: Path, save: bool = True, boxes: bool = True, labels: bool = True
 ) -> PredictSummary:
     """An image or a folder. One bad file in a folder does not stop the rest: it is listed in the summary."""
     summary = PredictSummary(output)
@@ -91,8 +95,7 @@ def predict_images(
         progress = stack.enter_context(bar())
         task = progress.add_task("predict", total=len(files), note="")
         for frame in itertools.chain([first], found):
-            instances = pipeline(frame.image)
-            summary.count(pipeline, instances)
+            instances = summary.run(pipeline, frame.image)
             results.add(instances, frame.name)
             if save:
                 drawn = overlay.draw(frame.image, instances, boxes=boxes, labels=labels)
@@ -102,7 +105,7 @@ def predict_images(
 
 
 def predict_video(
-    pipeline: Pipeline, source: str, output: Path, save: bool = True, boxes: bool = True, labels: bool = True
+    pipeline: FramePipeline, source: str, output: Path, save: bool = True, boxes: bool = True, labels: bool = True
 ) -> PredictSummary:
     """A video -> <stem>.mp4 and predictions.json. A damaged end is reported; what came before it is kept."""
     summary = PredictSummary(output)
@@ -119,8 +122,7 @@ def predict_video(
             for frame in frames(source):
                 if frame.image.shape[:2] != info.size_hw:
                     raise DataError(f"The video {source} changes its size at frame {frame.index}; cut it there.")
-                instances = pipeline(frame.image)
-                summary.count(pipeline, instances)
+                instances = summary.run(pipeline, frame.image)
                 results.add(instances, frame.name, time_s=frame.time_s)
                 if writer is not None:
                     drawn = overlay.draw(frame.image, instances, boxes=boxes, labels=labels)
@@ -147,7 +149,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     write_whole(path, content.tobytes())
 
 
-def _results(pipeline: Pipeline, path: Path) -> CocoWriter:
+def _results(pipeline: FramePipeline, path: Path) -> CocoWriter:
     return CocoWriter(path, pipeline.spec.class_names, pipeline.spec.category_ids)
 
 

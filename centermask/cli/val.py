@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from centermask.cli.devices import Device, device_options
 from centermask.cli.options import data_options, model_option, open_dataset, open_network, require, threads_option
 
 
@@ -23,10 +24,12 @@ from centermask.cli.options import data_options, model_option, open_dataset, ope
     help="Draw PR and F1 curves, the confusion matrix and results into this folder.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON line, last.")
+@device_options
 @threads_option
 def val(
     model: str, data: Path | None, split: str, annotations: Path | None, images: Path | None, conf: float | None,
-    mask_threshold: float | None, save_json: Path | None, plots: Path | None, as_json: bool, threads: int | None,
+    mask_threshold: float | None, save_json: Path | None, plots: Path | None, as_json: bool,
+    device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
     """Box and mask AP of a model on a COCO data set, by pycocotools, through the pipeline that predict uses."""
     import contextlib
@@ -38,12 +41,15 @@ def val(
     from centermask.cli.display import loop_bar, metrics_table
 
     require("pycocotools", "train", "computing AP")
+    if plots is not None:  # now, not after the work
+        require("matplotlib", "train", "drawing curves")
     from centermask.evaluation.evaluate import SCORE_THRESHOLD, evaluate
     from centermask_runtime.partial_file import PartialFile
 
+    place = Device.of(device, cuda_driver)
     dataset = open_dataset(data, split, annotations, images)
     with contextlib.ExitStack() as stack:
-        network = stack.enter_context(open_network(model, threads))
+        network = stack.enter_context(open_network(model, threads, place))
         # reserved before the work: a place that cannot be written is found now
         results = None if save_json is None else stack.enter_context(PartialFile(save_json))
         progress = stack.enter_context(loop_bar())
@@ -55,7 +61,6 @@ def val(
             results.write(json.dumps(evaluation.results).encode())
         spec, description = network.spec, network.description
     if plots is not None:
-        require("matplotlib", "train", "drawing curves")
         from centermask.evaluation.report import write_report
 
         report = write_report(plots, dataset, evaluation.results, spec.max_detections)

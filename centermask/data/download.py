@@ -64,10 +64,16 @@ def download(archive: Archive, folder: Path, progress: Progress, url: str | None
     """The archive as a checked file in `folder`; goes on with what an earlier call left. `url`: of a mirror.
 
     Raises CenterMaskError when the server cannot be reached or the disk is full, and keeps what came; DataError, and
-    removes it, when the sum is wrong.
+    removes it, when the sum is wrong. A file that is there already, perhaps put there by the user, is checked and kept.
     """
     path, part = folder / archive.name, folder / f"{archive.name}.part"
+
+    def check(done: int, total: int | None) -> None:
+        progress(f"check {archive.name}", done, total)
+
     if path.is_file():
+        if (found := _md5(path, check)) != archive.md5:
+            raise DataError(f"{path} has the MD5 sum {found}, not {archive.md5}: remove it and run the command again.")
         return path
     url = url or archive.url
     try:
@@ -96,7 +102,7 @@ def download(archive: Archive, folder: Path, progress: Progress, url: str | None
             time.sleep(min(0.2 * 2**failures, 10.0))
         except OSError as error:
             raise CenterMaskError(f"{part} cannot be written, {error.strerror}: make room and run again.") from error
-    if (found := _md5(part, lambda done, total: progress(f"check {archive.name}", done, total))) != archive.md5:
+    if (found := _md5(part, check)) != archive.md5:
         part.unlink()
         raise DataError(
             f"{archive.name} from {url} has the MD5 sum {found}, not {archive.md5}: it was damaged on the way and is "

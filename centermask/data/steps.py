@@ -37,6 +37,11 @@ class TrainingSteps(Sampler[list[Draw]]):
         if samples.augmented and train.multi_scale:
             multiple = samples.config.model.size_multiple
             self._sizes = canvas_sizes(samples.config.canvas_hw, train.multi_scale, multiple)
+            if len(self._sizes) == 1:
+                raise UsageError(
+                    f"train.multi_scale {train.multi_scale} leaves {max(samples.config.canvas_hw)} pixels the only "
+                    f"multiple of {multiple} within reach; make it larger, or 0."
+                )
         images = epoch_length(self._factors)
         sharing = f"train.accumulate {train.accumulate}"
         if processes > 1:

@@ -99,6 +99,12 @@ def check_classes(spec: ModelSpec, dataset: CocoDataset) -> None:
             f"'{spec.name}' was trained for {_some(spec.category_ids)} ({_some(spec.class_names)}); "
             "use the data set it was trained for."
         )
+    # names may be spelled otherwise; the same ones in another order are other ids
+    if spec.class_names != dataset.class_names and sorted(spec.class_names) == sorted(dataset.class_names):
+        raise DataError(
+            f"{dataset.annotation_file} numbers the classes {_some(dataset.class_names)}, but the model '{spec.name}' "
+            f"was trained for {_some(spec.class_names)}; give them the ids that it was trained with."
+        )
 
 
 def _some(values: tuple[Any, ...]) -> str:

@@ -8,8 +8,11 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from centermask.data.coco import CocoDataset
+import numpy as np
+
+from centermask.data.coco import CocoDataset, finite_numbers
 from centermask_runtime.errors import DataError
+from centermask_runtime.reference.rle import decode_counts
 
 
 def read_results(path: Path, dataset: CocoDataset) -> list[dict[str, Any]]:
@@ -64,10 +67,29 @@ def _fault(entry: Any, sizes: dict[int, list[int]], dataset: CocoDataset) -> str
     if category_id not in dataset.category_ids:
         return f"is of category id {category_id}, which {dataset.annotation_file} does not have"
     box, mask = entry.get("bbox"), entry.get("segmentation")
-    if box is not None and not (isinstance(box, list) and len(box) == 4):
+    if box is not None and not (isinstance(box, list) and len(box) == 4 and finite_numbers(box) is not None):
         return "has a 'bbox' that is not x, y, width, height"
     if isinstance(mask, dict) and (mask.get("size") != sizes[image_id] or not mask.get("counts")):
         return f"has a mask of size {mask.get('size')}, but the image is {sizes[image_id]}"
     if box is None and not mask:
         return "has neither 'bbox' nor 'segmentation'"
+    if mask and not (_is_whole(mask["counts"], sizes[image_id]) if isinstance(mask, dict) else _is_outlines(mask)):
+        return "has a damaged mask"
     return None
+
+
+def _is_whole(counts: Any, size_hw: list[int]) -> bool:
+    """Whether run lengths are those of all the image's pixels: pycocotools fails at others, or says nothing."""
+    try:
+        runs = decode_counts(counts) if isinstance(counts, str) else np.array(counts)
+    except (DataError, ValueError):
+        return False
+    whole = runs.ndim == 1 and runs.dtype.kind == "i" and (runs >= 0).all() and runs.sum() == size_hw[0] * size_hw[1]
+    return bool(whole)
+
+
+def _is_outlines(mask: Any) -> bool:
+    return isinstance(mask, list) and all(
+        isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and finite_numbers(part) is not None
+        for part in mask
+    )

@@ -39,7 +39,7 @@ from centermask_export.parity_heads import compare_heads
 from centermask_export.repeated import Repeated
 from centermask_export.to_fp16 import half_precision
 from centermask_export.to_int8 import calibration_count, calibration_images, write_int8
-from centermask_export.to_onnx import export_onnx
+from centermask_export.to_onnx import export_onnx, sized
 from centermask_export.verify import MAX_AP_DROP, ApReport, verify_ap
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.networks.network import Network
@@ -103,10 +103,12 @@ def export_model(
     images = [frame.image for frame in itertools.islice(frames(checks.source or PARITY_IMAGES), IMAGES_AT_MOST)]
     if not images:
         raise DataError(f"{checks.source} has no image for the parity check; give a folder with .jpg or .png files.")
-    model, spec, _ = load_weights(weights)
+    model, spec, config = load_weights(weights)
+    multiple = config.model.size_multiple
+    sized(spec, options, multiple)
     target = output or folder / default_name(weights.stem, options)
     with workshop(target) as shop:
-        job = _Job(model, spec, options, checks, images, shop, target)
+        job = _Job(model, spec, options, checks, images, shop, target, multiple)
         if options.format == "torchscript":
             return job.torchscript()
         provenance = f"{weights.name} sha256 {sha256_of(weights)}"
@@ -122,10 +124,10 @@ class _Job:
     images: list[NDArray[np.uint8]]
     shop: Path
     target: Path
+    size_multiple: int
 
     def torchscript(self) -> ExportReport:
         from centermask.model.torchscript_network import TorchScriptNetwork
-        from centermask_export.to_onnx import sized
         from centermask_export.to_torchscript import write_torchscript
 
         draft = self.shop / self.target.name
@@ -163,12 +165,17 @@ class _Job:
 
     def _write_onnx(self, onnx_file: Path, provenance: str) -> ModelSpec:
         if self.options.onnx_precision != "int8":
-            return export_onnx(self.model, self.spec, onnx_file, self.options, source=provenance)
+            return self._export(onnx_file, provenance)
         assert self.options.calib_data is not None
         fp32 = self.shop / "fp32.onnx"
-        spec = export_onnx(self.model, self.spec, fp32, self.options, source=provenance)
+        spec = self._export(fp32, provenance)
         calibration = calibration_images(self.options.calib_data, self.options.fraction, self.checks.progress)
         return write_int8(fp32, spec, onnx_file, calibration)
+
+    def _export(self, onnx_file: Path, provenance: str) -> ModelSpec:
+        return export_onnx(
+            self.model, self.spec, onnx_file, self.options, source=provenance, size_multiple=self.size_multiple
+        )
 
     def _compare_onnx(self, onnx_file: Path, spec: ModelSpec) -> tuple[ParityReport, ApReport | None]:
         if spec.precision == "bf16":  # ONNX Runtime has no kernels for it

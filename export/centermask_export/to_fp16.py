@@ -23,7 +23,7 @@ from centermask.model.deformable import DeformableConv
 from centermask.model.network import CenterMask
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-SIDE = 64  # of the image that shows which convolution feeds which batch norm
+SIDE = 128  # of the image that shows which convolution feeds which batch norm: an hourglass takes no smaller one
 
 
 class Fp32Island(nn.Module):

@@ -89,6 +89,8 @@ class GpuPipeline:
             self._refuse("none was asked for")
         elif stage_times:
             self._refuse("times inside a graph cannot be taken, and stage times were asked for")
+        elif stream == 0:
+            self._refuse("CUDA captures no work on the default stream")
         elif not driver.supports_graphs:
             self._refuse(f"{driver.name} has none")
         with ExitStack() as made:
@@ -131,6 +133,11 @@ class GpuPipeline:
         assert not self._under_way, "a call while submitted frames are under way"
         self.submit(frame)
         return self.result()
+
+    @property
+    def description(self) -> str:
+        """The network's back end, driver and device in words, and whether its work is a CUDA graph by now."""
+        return f"{self.network.description}, {self.driver.name}, {self.graph}"
 
     def stream(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[Instances]:
         """The results of frames in their order, as many under way as there are slots."""

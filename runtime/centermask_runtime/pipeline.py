@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,20 @@ class StageTimes:
     network_ms: float
     postprocess_ms: float
     total_ms: float
+
+
+class FramePipeline(Protocol):
+    """What Pipeline and GpuPipeline are to those who give frames and take Instances."""
+
+    spec: ModelSpec
+    timings: StageTimes | None  # of the last frame, where they are taken
+
+    @property
+    def description(self) -> str:
+        """The network's back end and device, in words."""
+        ...
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Instances: ...
 
 
 def postprocess(
@@ -117,6 +131,11 @@ class Pipeline:
         moments = (start, ready), (ready, computed), (computed, end), (start, end)
         self.timings = StageTimes(*((later - earlier) * 1e3 for earlier, later in moments))
         return instances
+
+    @property
+    def description(self) -> str:
+        """The network's back end and device, in words."""
+        return self.network.description
 
     def infer(self, frame: NDArray[np.uint8]) -> tuple[PeakOutputs, Letterbox]:
         """The first two stages alone, for whoever post-processes the same outputs several times."""

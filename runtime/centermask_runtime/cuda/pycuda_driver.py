@@ -108,7 +108,8 @@ class PycudaDriver:
 
     def create_stream(self) -> int:
         stream = self._call("cuStreamCreate", self._cuda.Stream, 1)  # CU_STREAM_NON_BLOCKING
-        return _keep(self._streams, stream)
+        self._streams[int(stream.handle)] = stream  # the driver's own, for TensorRT and ONNX Runtime take it too
+        return int(stream.handle)
 
     def destroy_stream(self, stream: int) -> None:
         del self._streams[stream]
@@ -179,7 +180,7 @@ class PycudaDriver:
 
 
 def _keep(kept: dict[int, Any], handed_out: Any) -> int:
-    """Under a handle of our own, never 0: pycuda does not show the driver's for every kind."""
+    """Under a number of our own, never 0: pycuda does not show the driver's handle for every kind."""
     handle = max(kept, default=0) + 1
     kept[handle] = handed_out
     return handle

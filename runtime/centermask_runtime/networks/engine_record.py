@@ -26,6 +26,7 @@ class EngineRecord:
     precision: str
     source_sha256: str  # of the ONNX file that it was built from
     plan_sha256: str  # of the engine
+    version_compatible: bool = False  # the engine holds code for the host, which TensorRT runs only where allowed
 
 
 def record_path(engine: Path) -> Path:
@@ -44,11 +45,13 @@ def read_record(engine: Path) -> EngineRecord:
         values = json.loads(path.read_text())
         spec = values["spec"]
         texts = {name: values[name] for name in TEXTS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        version_compatible = bool(values.get("options", {}).get("version_compatible", False))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}, which describes the engine, is damaged: {again}.") from error
     with engine.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != texts["plan_sha256"]:
             raise ModelError(f"{path} describes another engine than the {engine.name} that lies beside it: {again}.")
     return EngineRecord(
-        ModelSpec.from_json(json.dumps(spec), str(path)), **{name: str(text) for name, text in texts.items()}
-    )
+        ModelSpec.from_json(json.dumps(spec), str(path)), **{name: str(text) for name, text in texts.items()},
+        version_compatible=version_compatible,
+    )  # fmt: skip

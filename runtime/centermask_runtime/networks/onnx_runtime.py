@@ -123,6 +123,7 @@ def open_session(
             f"{path} is not an ONNX model that ONNX Runtime {ort.__version__} can load ({first_line(error)}): "
             "the file may be cut off or of another kind; export or copy it again."
         ) from error
+    session.disable_fallback()  # else a provider that fails in a later run is replaced by the CPU
     for name in providers:
         if name not in session.get_providers():
             raise ModelError(

@@ -44,14 +44,14 @@ class OnnxRuntimeGpuNetwork:
         self._device = device
         self._device_type = DEVICE_TYPES[provider]
         self._bound: tuple[int, dict[str, int]] | None = None
-        self._binding = session.io_binding()
+        self._binding: ort.IOBinding | None = session.io_binding()  # holds the session too
         self._options = ort.RunOptions()
         if provider == CUDA:
             self._options.add_run_config_entry(NO_SYNCHRONISATION, "1")
         self.description = f"ONNX Runtime {ort.__version__} on {provider.removesuffix('ExecutionProvider')}"
 
     def enqueue(self, images: int, outputs: Mapping[str, int], stream: int) -> None:
-        assert self._session is not None, "enqueue after close"
+        assert self._session is not None and self._binding is not None, "enqueue after close"
         assert self.stream in (None, stream), (self.stream, stream)
         if self._bound != (images, dict(outputs)):
             shape = [self.batch, *self.spec.input_hw, 3]
@@ -71,7 +71,7 @@ class OnnxRuntimeGpuNetwork:
 
     def close(self) -> None:
         self._bound = None
-        self._session = None
+        self._session = self._binding = None
 
 
 def _check_graph(session: ort.InferenceSession, level: str, batch: int, path: Path) -> None:

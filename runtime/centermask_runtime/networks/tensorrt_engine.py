@@ -41,6 +41,8 @@ class TensorRTEngine:
         self.messages = _messages(self._trt)
         driver.synchronize(0)  # makes the device's context current on this thread, which TensorRT works in
         self._runtime = self._trt.Runtime(self.messages)
+        if self.record.version_compatible:
+            self._runtime.engine_host_code_allowed = True  # the plan carries its own lean runtime
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise ModelError(
@@ -114,9 +116,11 @@ class TensorRTNetwork:
         self.spec, self.batch = owner.spec, batch
         self.profile = profile
         self.description = f"{owner.record.builder} {trt.__version__} engine, {owner.record.precision}"
-        self._owner, self._driver = owner, owner.driver
+        self._owner: TensorRTEngine | None = owner  # keeps the engine while it is needed
+        self._path, self._messages, self._driver = owner.path, owner.messages, owner.driver
         self._addresses: dict[str, int] = {}
         self._memory = 0
+        self._driver.synchronize(0)  # as for the engine: this thread may be another, or have been given another context
         self._context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if self._context is None:
             raise self._failure("no execution context can be made")
@@ -151,14 +155,14 @@ class TensorRTNetwork:
         return f"{self.description} says that its work cannot be captured"
 
     def close(self) -> None:
-        """Gives the working memory back. Twice is once."""
-        self._context = None
+        """Gives the working memory back, and the engine with its last network. Twice is once."""
+        self._context = self._owner = None
         if self._memory:
             self._driver.free(self._memory)
             self._memory = 0
 
     def _failure(self, what: str) -> CenterMaskError:
-        return CenterMaskError(f"The engine {self._owner.path} did not run, {what}: {self._owner.messages.last}.")
+        return CenterMaskError(f"The engine {self._path} did not run, {what}: {self._messages.last}.")
 
 
 def _library(record: EngineRecord, path: Path) -> Any:

@@ -18,7 +18,7 @@ help:
 	@echo "make test    run all tests"
 	@echo "make lint    ruff, mypy and the import rules"
 	@echo "make format  let ruff rewrite the code"
-	@echo "make gpu-check  run the GPU tests and benchmark on a machine with a GPU; report in runs/gpu_check"
+	@echo "make gpu-check  run the GPU tests, export and time the released model on a machine with a GPU; report in runs/gpu_check"
 	@echo "make clean   remove the virtual environment and all caches"
 
 demo: $(VENV)/.installed-export
@@ -38,7 +38,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 gpu-check: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/gpu_check.py
+	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from centermask_runtime.cuda import kernels
+from centermask_runtime.cuda.compile import first_message
 from centermask_runtime.cuda.stages import BLOCK, LEAST_SORTED, RANK_BLOCK
 from centermask_runtime.errors import UsageError
 
@@ -58,7 +59,7 @@ class Resources:
 
 
 def resources(architecture: str = ARCHITECTURE) -> list[Resources]:
-    """Of every kernel, in the order of the sources. Raises UsageError without nvcc."""
+    """Of every kernel, in the order of the sources. Raises UsageError without an nvcc that knows the GPU."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise UsageError(
@@ -71,7 +72,9 @@ def resources(architecture: str = ARCHITECTURE) -> list[Resources]:
             nvcc, "-cubin", f"-arch={architecture}", "--resource-usage", *kernels.OPTIONS, f"-I{kernels.FOLDER}",
             "-o", f"{folder}/unit.cubin", str(unit),
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+        if done.returncode:
+            raise UsageError(f"nvcc cannot compile the kernels for {architecture}: {first_message(done.stderr)}.")
     found = []
     for block in re.split(r"(?=Compiling entry function)", done.stdout + done.stderr)[1:]:
         match = USED.search(block)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,6 @@ from centermask_runtime.cuda import fatbin, kernels
 from centermask_runtime.cuda.compile import (
     ARCHITECTURES,
     FATBIN,
-    PTX_ARCHITECTURES,
     RECORD,
     SHIPPED,
     CompileError,
@@ -152,13 +152,55 @@ def test_a_fatbin_has_all_architectures_and_is_used_only_for_its_own_sources(goo
     version = fatbin.build_fatbin(good.folder, good)
     image = kernel_image((9, 0), good)
     assert image.origin == f"fatbin of nvcc {version}" and image.code == (good.folder / FATBIN).read_bytes()
-    expected = {("elf", number) for number in ARCHITECTURES} | {("ptx", number) for number in PTX_ARCHITECTURES}
+    expected = {("elf", number) for number in ARCHITECTURES} | {("ptx", number) for number in (75, 120)}
     assert set(fatbin_entries(image.code)) == expected
+    record = json.loads((good.folder / RECORD).read_text())
+    assert (record["sm"], record["ptx"]) == (list(ARCHITECTURES), [75, 120])
     (good.folder / "good.cu").write_text(GOOD.replace("1.0f", "2.0f"))
     assert compiling.fatbin_version(good) is None
     (good.folder / RECORD).write_text("{")
     with pytest.raises(CompileError, match=r"fatbin.json is damaged .*: install the package again"):
         compiling.fatbin_version(good)
+
+
+# An nvcc that refuses what it does not list, as nvcc does, and writes its arguments in the place of a fatbin.
+OLDER_NVCC = """#!/bin/sh
+case "$1" in
+    --version) echo "Cuda compilation tools, release 12.2, V12.2.140"; exit ;;
+    --list-gpu-arch) printf 'compute_%s\\n' {known}; exit ;;
+esac
+for one in "$@"; do
+    case "$one" in *compute_100*|*compute_120*) echo "nvcc fatal   : Unsupported gpu architecture" >&2; exit 1 ;; esac
+    [ "$before" = -o ] && output="$one"
+    before="$one"
+done
+echo "$@" > "$output"
+"""
+
+
+def older_nvcc(folder, *known):
+    program = folder / "nvcc"
+    program.write_text(OLDER_NVCC.format(known=" ".join(map(str, known))))
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_an_older_nvcc_builds_for_what_it_knows_and_the_record_says_so(good, tmp_path):
+    nvcc = older_nvcc(tmp_path, 50, 75, 80, 86, 87, 89, 90)
+    assert fatbin.build_fatbin(good.folder, good, nvcc=nvcc) == "12.2"
+    known = [75, 80, 86, 87, 89, 90]
+    codes = re.findall(r"-gencode=arch=compute_(\d+),code=(sm|compute)_(\d+)", (good.folder / FATBIN).read_text())
+    expected = [(number, "sm", number) for number in map(str, known)] + [(n, "compute", n) for n in ("75", "90")]
+    assert codes == expected
+    record = json.loads((good.folder / RECORD).read_text())
+    assert (record["nvcc"], record["sm"], record["ptx"]) == ("12.2", known, [75, 90])
+    assert kernel_image((9, 0), good).origin == "fatbin of nvcc 12.2"
+
+
+def test_an_nvcc_without_the_oldest_architecture_leaves_no_fatbin(good, tmp_path):
+    with pytest.raises(CompileError, match=r"nvcc 12.2 does not compile for sm_75, the oldest GPU"):
+        fatbin.build_fatbin(good.folder, good, nvcc=older_nvcc(tmp_path, 80, 90))
+    assert not (good.folder / FATBIN).exists() and not (good.folder / RECORD).exists()
 
 
 @pytest.mark.parametrize("nvcc", ["/nowhere/nvcc", "false"])

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,16 +54,22 @@ def shapes(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the processes have it: with another number sums come in another order, and Adam makes much of that."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def alone(shapes, tmp_path_factory) -> tuple[list[list[float]], Path]:
     """Losses and run folder of one process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("runs") / "alone"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("centermask.training.trainer.CHECK_EVERY", 1)
         losses = train(shapes, run, 1).losses
-    torch.set_num_threads(threads)
     return losses, run
 
 
@@ -101,7 +108,10 @@ def test_two_processes_train_as_one(shapes, alone, tmp_path):
     run = tmp_path / "two"
     python(ROOT / "tests" / "train_together.py", shapes, run, 2)
     assert_same_training(json.loads((run / "losses.json").read_text()), run, alone)
-    names = {path.name for path in run.iterdir()} - {"losses.json"}
+    heard = json.loads((run / "heard.json").read_text())  # by callbacks of the first process, which has half a batch
+    assert heard["steps"] == [step[0] for step in json.loads((run / "losses.json").read_text())]
+    assert heard["epochs"] == [pytest.approx(float(row["train/total"])) for row in rows(run)]
+    names = {path.name for path in run.iterdir()} - {"losses.json", "heard.json"}
     assert names == {"args.yaml", "checkpoint.pt", "data.json", "results.csv", "weights"}
 
 
@@ -187,6 +197,13 @@ def test_torchrun_and_num_gpus_must_agree(monkeypatch):
         monkeypatch.setenv(key, value)
     with pytest.raises(UsageError, match=r"--num-gpus 3 is not torchrun's --nproc-per-node 2"):
         open_fabric("cpu", "32-true", 3)
+
+
+def test_machines_with_different_numbers_of_processes_are_refused(monkeypatch):
+    for key, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(UsageError, match=r"2 processes here and 3 on all machines .* the same --nproc-per-node"):
+        open_fabric("cpu", "32-true")
 
 
 def test_sync_bn_between_processes_on_a_cpu_is_refused(shapes, tmp_path):

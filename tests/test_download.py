@@ -159,13 +159,16 @@ def test_a_damaged_part_is_found_by_the_sum_of_the_whole(server, tmp_path):
     assert download(archive, tmp_path, silent).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(("code", "says"), [(404, "answers 404"), (403, "answers 403"), (503, "broke off at 0 bytes")])
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [(404, "answers 404"), (403, "answers 403"), *((code, "broke off at 0 bytes") for code in (408, 429, 503))],
+)
 def test_what_the_server_refuses_is_said(server, tmp_path, code, says):
     archive = server.serve("a.zip", CONTENT)
     server.code = code
     with pytest.raises(CenterMaskError, match=says):
         download(archive, tmp_path, silent)
-    assert len(server.asked) == (1 if code < 500 else module.RETRIES)
+    assert len(server.asked) == (1 if code in (403, 404) else module.RETRIES)
 
 
 def test_a_server_that_is_not_there_is_said(tmp_path):

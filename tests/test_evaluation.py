@@ -23,7 +23,7 @@ from centermask.data.coco import CocoDataset, find_split, load_coco
 from centermask.data.synthetic import write_shapes
 from centermask.data.targets import make_targets
 from centermask.evaluation.coco_ap import NAMES, coco_ap, load_ground_truth
-from centermask.evaluation.evaluate import MASK_THRESHOLDS, choose_mask_threshold, evaluate
+from centermask.evaluation.evaluate import MASK_THRESHOLDS, category_ids_for, choose_mask_threshold, evaluate
 from centermask_runtime.errors import DataError
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.spec import ModelSpec
@@ -244,11 +244,32 @@ def test_the_best_mask_threshold_is_chosen(shapes, level, low, high):
     assert again.metrics["segm"]["AP"] == pytest.approx(table[chosen])
 
 
-def test_the_same_classes_under_other_ids_are_refused(shapes):
-    turned = dataclasses.replace(shapes, class_names=shapes.class_names[::-1])
-    sentence = r"numbers the classes star, rectangle, ellipse, but the model 'knowing' was trained for ellipse, rect"
+def test_the_same_classes_under_other_ids_are_the_same_data(shapes, tmp_path):
+    """Numbered from 0 and in another order, as YOLO might: the AP is the same, and results have the data set's ids."""
+    content = json.loads(shapes.annotation_file.read_text())
+    other = {category["id"]: 3 - category["id"] for category in content["categories"]}  # 1, 2, 3 -> 2, 1, 0
+    for category in content["categories"]:
+        category["id"] = other[category["id"]]
+    for entry in content["annotations"]:
+        entry["category_id"] = other[entry["category_id"]]
+    (tmp_path / "turned.json").write_text(json.dumps(content))
+    turned = load_coco(tmp_path / "turned.json", shapes.images_dir)
+    assert turned.category_ids == (0, 1, 2) and turned.class_names == shapes.class_names[::-1]
+    truth, found = evaluate(KnowingNetwork(shapes), shapes), evaluate(KnowingNetwork(shapes), turned)
+    assert found.metrics == {kind: pytest.approx(values, nan_ok=True) for kind, values in truth.metrics.items()}
+    assert [one["category_id"] for one in found.results] == [other[one["category_id"]] for one in truth.results]
+    thresholds = choose_mask_threshold(KnowingNetwork(shapes), turned)
+    assert thresholds == choose_mask_threshold(KnowingNetwork(shapes), shapes)
+
+
+def test_names_that_are_there_twice_must_be_numbered_alike(shapes):
+    """Which of the two is meant cannot be told by the name."""
+    twice = dataclasses.replace(shapes, class_names=("star", "star", "ellipse"))
+    turned = dataclasses.replace(shapes, class_names=("ellipse", "star", "star"))
+    sentence = r"numbers the classes ellipse, star, star, but the model 'knowing' was trained for star, star, ellipse"
     with pytest.raises(DataError, match=sentence):
-        evaluate(KnowingNetwork(shapes), turned)
+        evaluate(KnowingNetwork(twice), turned)
+    assert category_ids_for(KnowingNetwork(twice).spec, twice) == (1, 2, 3)
 
 
 def test_a_data_set_of_other_classes_is_refused(shapes):

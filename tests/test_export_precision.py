@@ -369,6 +369,9 @@ def test_an_onnx_file_becomes_an_engine_without_weights(tmp_path):
             convert_onnx(released_onnx("int8"), tmp_path, None, wish)
     with pytest.raises(UsageError, match="takes batches of 1 only"):
         convert_onnx(released_onnx("fp32"), tmp_path, None, ExportOptions(format="trt-rtx", batch=4))
+    sizes = ExportOptions(format="trt-rtx", dynamic_imgsz=((64, 64), (96, 96), (128, 128)))
+    with pytest.raises(UsageError, match=r"takes images of .* only"):
+        convert_onnx(released_onnx("fp32"), tmp_path, None, sizes)
 
 
 def main_ok(*arguments: object) -> None:

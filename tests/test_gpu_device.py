@@ -14,7 +14,7 @@ from centermask_runtime.errors import ModelError
 from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.pipeline import Pipeline
 from tests.cuda_cpu.compare import gpu_is_there
-from tests.test_gpu_pipeline import CpuNetwork, UploadedNetwork, assert_same, given_sets, random_frames
+from tests.test_gpu_pipeline import RUNS_HW, CpuNetwork, UploadedNetwork, assert_same, given_sets, random_frames
 
 pytestmark = pytest.mark.skipif(not gpu_is_there(), reason="needs an NVIDIA GPU and its driver")
 LONG_RUN = 10_000  # frames
@@ -39,7 +39,7 @@ def spec(request, small_spec):
 @pytest.mark.parametrize("slots", [1, 2])
 def test_every_frame_equals_the_cpu_pipeline(gpu, spec, slots):
     arrays = next(given_sets(spec, 1))
-    frames = random_frames(9)
+    frames = random_frames(12, sizes=RUNS_HW)
     cpu = Pipeline(CpuNetwork(spec, [arrays]))
     with GpuPipeline(gpu, UploadedNetwork(gpu, spec, arrays), slots=slots) as pipeline:
         for found, frame in zip(pipeline.stream(frames), frames, strict=True):

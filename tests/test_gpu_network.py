@@ -21,8 +21,8 @@ from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.networks import onnx_runtime
 from centermask_runtime.networks.engine_record import read_record, record_path
 from centermask_runtime.networks.network import PEAKS_OUTPUTS
-from centermask_runtime.networks.onnx_runtime import CPU, OnnxRuntimeNetwork
-from centermask_runtime.networks.onnx_runtime_gpu import OnnxRuntimeGpuNetwork
+from centermask_runtime.networks.onnx_runtime import CPU, OnnxRuntimeNetwork, open_session
+from centermask_runtime.networks.onnx_runtime_gpu import NO_CPU_NODES, OnnxRuntimeGpuNetwork, open_on_device
 from centermask_runtime.networks.tensorrt_engine import TensorRTEngine
 from centermask_runtime.pipeline import Pipeline
 from tests import fake_tensorrt_runtime
@@ -30,6 +30,7 @@ from tests.cuda_cpu.cpu_driver import CpuDriver
 from tests.test_gpu_pipeline import CpuNetwork, OnStream, assert_same, given_sets, random_frames
 from tests.test_onnx_runtime import tiny_graph
 
+AZURE = "AzureExecutionProvider"
 SHAPE = [1, 64, 96, 3]
 STATIC = {"shape": SHAPE, "profiles": [[SHAPE, SHAPE, SHAPE]]}
 
@@ -106,7 +107,7 @@ def test_an_engine_that_says_whether_it_can_be_captured_is_believed(
         TensorRTEngine(write(), driver, library=library) as engine,
         GpuPipeline(driver, engine.network(), kernels=cpu_kernels) as pipeline,
     ):
-        for frame in random_frames(3):
+        for frame in random_frames(3, sizes=((97, 61),)):
             pipeline(frame)
         assert pipeline.graph.startswith(graph)
 
@@ -273,6 +274,30 @@ def test_a_cuda_provider_that_only_claims_to_be_there_is_an_error_and_never_the_
     monkeypatch.setattr(onnx_runtime.ort, "InferenceSession", Session)
     with pytest.raises(ModelError, match="CUDAExecutionProvider was asked for but could not start, only CPU"):
         OnnxRuntimeGpuNetwork(onnx_file, 1)
+
+
+@pytest.mark.skipif(AZURE not in onnxruntime.get_available_providers(), reason=f"needs {AZURE}")
+def test_nodes_that_a_provider_leaves_to_the_cpu_are_named(onnx_file, tmp_path, monkeypatch):
+    """Azure's provider, in each wheel for the CPU, takes no node of ours: ONNX Runtime's own refusal is seen."""
+    with pytest.raises(ModelError, match="fallback to CPU EP has been explicitly disabled"):
+        open_session(onnx_file, None, (AZURE,), [{}], {NO_CPU_NODES: "1"})
+    session, remark = open_on_device(onnx_file, AZURE, {})
+    assert session.get_providers()[0] == AZURE and remark == " with nodes on the CPU, which Azure does not take"
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    with pytest.raises(ModelError, match="is not an ONNX model"):
+        open_on_device(broken, AZURE, {})
+
+    class Session(onnxruntime.InferenceSession):
+        """One whose provider takes all nodes, but on the CPU."""
+
+        def __init__(self, path, options, providers, provider_options):
+            assert options.get_session_config_entry(NO_CPU_NODES) == "1"
+            super().__init__(path, onnxruntime.SessionOptions(), [CPU])
+            self.get_providers = lambda: [*providers, CPU]
+
+    monkeypatch.setattr(onnx_runtime.ort, "InferenceSession", Session)
+    assert open_on_device(onnx_file, AZURE, {})[1] == ""
 
 
 def test_another_provider_than_cuda_is_refused(onnx_file):

@@ -29,6 +29,7 @@ from tests.cuda_cpu.cpu_driver import CpuDriver
 
 NUCLEI = Path(__file__).parent / "data" / "nuclei"
 SIZES_HW = ((128, 192), (97, 61), (40, 300), (64, 96))
+RUNS_HW = (SIZES_HW[0],) * 6 + (SIZES_HW[1],) * 6  # two frames of a size in a row for each of up to three slots
 FLAT_FRAMES = int(os.environ.get("CENTERMASK_LONG_RUN", "200"))  # of 64 x 96; docs/gpu.md: run with 10,000
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to compile the kernels for the CPU")
@@ -205,8 +206,10 @@ def both(driver, kernels, spec, frames, *, sets=4, slots=1, refusal=None, graphs
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_every_frame_equals_the_cpu_pipeline(driver, kernels, spec, slots):
-    found, expected, graph = both(driver, kernels, spec, random_frames(9), slots=slots)
+    frames = random_frames(12, sizes=RUNS_HW)
+    found, expected, graph = both(driver, kernels, spec, frames, slots=slots)
     assert sum(map(len, expected)) > 20 and graph == "one CUDA graph a frame"
+    assert driver.made["graph"] == 2 * slots  # one for each size and slot
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
 
@@ -239,6 +242,26 @@ def test_frames_of_one_size_are_one_graph_and_without_it_the_results_are_the_sam
         assert_same(third, other)
 
 
+@pytest.mark.parametrize("slots", [1, 2])
+def test_sizes_that_alternate_are_never_captured(driver, kernels, spec, slots):
+    sizes = tuple(size for pair in (SIZES_HW[:2], SIZES_HW[2:]) for size in pair for _ in range(slots))
+    found, expected, graph = both(driver, kernels, spec, random_frames(8, sizes=sizes), slots=slots)
+    assert graph.startswith("no CUDA graph yet") and driver.made["graph"] == 0
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+def test_a_frame_of_another_size_in_between_costs_no_new_capture(driver, kernels, spec):
+    large, small = SIZES_HW[0], SIZES_HW[3]
+    frames = random_frames(7, sizes=(large, large, large, small, large, small, large))
+    launched, launch = [], driver.launch_graph
+    driver.launch_graph = lambda graph, stream: (launched.append(graph), launch(graph, stream))
+    found, expected, _ = both(driver, kernels, spec, frames)
+    assert driver.made["graph"] == 1 and len(launched) == 4  # the second, third, fifth and seventh
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
 def test_a_network_that_cannot_be_captured_is_named_as_the_reason(driver, kernels, small_spec):
     found, expected, graph = both(driver, kernels, small_spec, random_frames(4), refusal="it allocates while it runs")
     assert graph == "no CUDA graph: it allocates while it runs" and driver.made["graph"] == 0
@@ -269,7 +292,7 @@ def test_a_capture_that_fails_is_named_as_the_reason_and_the_frame_still_comes(d
         plain(images, outputs, stream)
 
     network.enqueue = enqueue
-    frames = random_frames(3)
+    frames = random_frames(3, sizes=SIZES_HW[:1])
     with GpuPipeline(driver, network, kernels=kernels) as pipeline:
         found = [pipeline(frame) for frame in frames]
         assert pipeline.graph.startswith("no CUDA graph: the capture failed: cuMemAlloc failed")
@@ -386,6 +409,47 @@ def test_a_network_bound_to_another_stream_is_refused(driver, kernels, small_spe
     network.stream = 5
     with pytest.raises(UsageError, match="another stream"):
         GpuPipeline(driver, network, kernels=kernels, stream=6)
+    assert network.closed  # the pipeline's from the call on
+
+
+def test_a_selection_that_is_refused_closes_the_network(driver, kernels, small_spec):
+    network = GivenNetwork(driver, small_spec, [])
+    with pytest.raises(UsageError):
+        GpuPipeline(driver, network, kernels=kernels, classes=["no such class"])
+    assert network.closed
+
+
+@pytest.mark.parametrize("body_fails", [False, True])
+def test_after_an_error_that_stays_everything_is_given_back_and_the_first_error_is_seen(
+    kernels, small_spec, body_fails
+):
+    driver = CountedDriver(CpuDriver())
+    network = GivenNetwork(driver, small_spec, list(given_sets(small_spec, 1)))
+    freed, free = [], driver.driver.free
+
+    def broken(name):
+        def call(*arguments):
+            raise DriverError(f"{name} failed with CUDA_ERROR_ILLEGAL_ADDRESS.")
+
+        return call
+
+    def failing_free(pointer):
+        freed.append(pointer)
+        free(pointer)
+        raise DriverError("cuMemFree failed with CUDA_ERROR_ILLEGAL_ADDRESS.")
+
+    first = "cuEventRecord" if body_fails else "cuStreamSynchronize"
+    with (
+        pytest.raises(DriverError, match=f"{first} failed"),
+        GpuPipeline(driver, network, kernels=kernels, slots=2) as pipeline,
+    ):
+        pipeline(random_frames(1)[0])
+        driver.synchronize = broken("cuStreamSynchronize")
+        driver.driver.free = failing_free
+        if body_fails:
+            broken("cuEventRecord")()
+    assert network.closed and freed and not driver.driver.allocated
+    pipeline.close()  # twice is once
 
 
 def test_stage_times_are_filled_where_asked_for(driver, kernels, small_spec):

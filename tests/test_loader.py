@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig
 from centermask.data.coco import find_split, load_coco
-from centermask.data.loader import Batch, TrainingSet, collate, training_loader
+from centermask.data.loader import Batch, TrainingSet, _start_worker, collate, training_loader
 from centermask.data.steps import TrainingSteps
 from centermask.data.synthetic import write_shapes
 from centermask_runtime.errors import DataError
@@ -118,6 +121,27 @@ import tests.test_loader as t, pathlib
 list(t.loader_of(t.samples(pathlib.Path({str(folder)!r}), epochs=1, workers=1)))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+
+
+def test_where_a_signal_cannot_be_waited_for_sigterm_ends_a_worker(monkeypatch):
+    """On macOS; blocked, it would leave a worker that nothing but SIGKILL ends."""
+    monkeypatch.delattr(signal, "sigwaitinfo")
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+
+    def work() -> None:
+        _start_worker(0)
+        started.set()
+        time.sleep(60)
+
+    process = context.Process(target=work)
+    process.start()
+    assert started.wait(30)
+    process.terminate()
+    process.join(5)
+    exitcode = process.exitcode
+    process.kill()
+    assert exitcode == -signal.SIGTERM
 
 
 def test_another_seed_gives_other_samples(folder):

@@ -350,6 +350,9 @@ def test_data_sets_that_do_not_fit_are_refused(shapes, tmp_path):
     nuclei = load_coco(*find_split(NUCLEI, "val"))
     with pytest.raises(DataError, match="have different categories"):
         new_trainer(tmp_path, (shapes[0], nuclei))
+    turned = dataclasses.replace(shapes[1], class_names=shapes[1].class_names[::-1])
+    with pytest.raises(DataError, match=r"have different categories, 1 'ellipse' is in one of them only"):
+        new_trainer(tmp_path, (shapes[0], turned))
     nothing = dataclasses.replace(shapes[0], images=(), _annotations=())
     with pytest.raises(DataError, match="has no image to train on"):
         new_trainer(tmp_path, (nothing, shapes[1]))

@@ -100,6 +100,31 @@ def test_predictions_of_predict_are_found_by_file_name(folder, found, tmp_path):
     assert read_results(tmp_path / "predictions.json", dataset) == found
 
 
+def test_categories_of_predictions_are_found_by_name(folder, found, tmp_path):
+    """A model that was trained on another numbering of the same classes."""
+    dataset = load_coco(*find_split(folder, "val"))
+    own = {number: 13 - number for number in dataset.category_ids}
+    names = dict(zip(dataset.category_ids, dataset.class_names, strict=True))
+    content = {
+        "images": [{"id": record.id, "file_name": record.path.name} for record in dataset.images],
+        "annotations": [{**one, "category_id": own[one["category_id"]]} for one in found],
+        "categories": [{"id": own[number], "name": name} for number, name in names.items()],
+    }
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps(content))
+    assert read_results(path, dataset) == found
+    for wrong, sentence in (
+        (
+            [{"id": 1, "name": "cat"}, *content["categories"][1:]],
+            "has the classes cat, .* has ellipse, rectangle, star",
+        ),
+        ([3], "has 'categories' without 'id' and 'name'"),
+    ):
+        path.write_text(json.dumps({**content, "categories": wrong}))
+        with pytest.raises(DataError, match=sentence):
+            read_results(path, dataset)
+
+
 def test_results_become_the_objects_they_were(folder, found):
     dataset = load_coco(*find_split(folder, "val"))
     truth = truth_instances(dataset, 0)

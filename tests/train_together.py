@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training as a program of its own, for tests that start it once or in several processes.
 
-usage: train_together.py DATA RUN PROCESSES; writes RUN/losses.json on the first process.
+usage: train_together.py DATA RUN PROCESSES; writes RUN/losses.json and RUN/heard.json on the first process.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Recorder(TrainingDisplay):
     def __init__(self) -> None:
         super().__init__(quiet=True)
         self.losses: list[list[float]] = []
+        self.heard: dict[str, list[float]] = {"steps": [], "epochs": []}  # the total loss, by callbacks
 
     def step(self, epoch: int, step: int, losses: Losses) -> None:
         self.losses.append([float(value) for value in losses])
@@ -68,6 +69,9 @@ def train(data: Path, run: Path, processes: int, config: Config = CONFIG) -> Rec
     recorder = Recorder()
     trainer = Trainer(config, *sets, RunFolder(run), device="cpu", devices=processes, display=recorder)
     freeze_norms(trainer)
+    for event, heard in (("on_train_batch_end", "steps"), ("on_train_epoch_end", "epochs")):
+        totals = recorder.heard[heard]
+        trainer.callbacks.add(event, lambda trainer, totals=totals: totals.append(float(trainer.losses.total)))
     trainer.make_run_folder((DataSource.of(sets[0]), DataSource.of(sets[1])))
     trainer.fit()
     return recorder
@@ -80,3 +84,4 @@ if __name__ == "__main__":
     recorder = train(Path(sys.argv[1]), run, int(sys.argv[3]), dataclasses.replace(CONFIG, name=run.name))
     if recorder.losses:
         (run / "losses.json").write_text(json.dumps(recorder.losses))
+        (run / "heard.json").write_text(json.dumps(recorder.heard))

@@ -53,6 +53,10 @@ def train(
     On several machines start it with torchrun, the same command on each.
     """
     require("lightning_fabric", "train", "training")
+    if plots:
+        require("matplotlib", "train", "drawing plots; or train with --no-plots")
+    if tensorboard:
+        require("tensorboard", "train", "--tensorboard")
     from rich.console import Console
 
     from centermask.cli.display import metrics_table, weights_table
@@ -94,12 +98,10 @@ def train(
             Console(quiet=quiet).print(weights_table(report))
         trainer.make_run_folder((DataSource.of(train_set), DataSource.of(val_set)))
     if plots:
-        require("matplotlib", "train", "drawing plots; or train with --no-plots")
         from centermask.training.plots.watch import add_plots
 
         add_plots(trainer.callbacks)
     if tensorboard:
-        require("tensorboard", "train", "--tensorboard")
         from centermask.training.event_files import add_tensorboard
 
         add_tensorboard(trainer.callbacks)

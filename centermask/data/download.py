@@ -24,6 +24,7 @@ Progress = Callable[[str, int, int | None], None]  # what is done, of which file
 CHUNK = 1 << 20
 TIMEOUT_S = 30.0
 RETRIES = 5  # without a byte of progress
+TRY_AGAIN = (408, 429)  # request timeout and too many requests: the server's, like 5xx, not the address's
 _COCO = "http://images.cocodataset.org"
 _VOC = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012"
 _SBD = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours"
@@ -88,7 +89,7 @@ def download(archive: Archive, folder: Path, progress: Progress, url: str | None
             _transfer(url, part, lambda done, total: progress(archive.name, done, total))
             break
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in TRY_AGAIN:
                 raise CenterMaskError(
                     f"{url} answers {error.code} {error.reason}: check the address, or name another by --mirror."
                 ) from error

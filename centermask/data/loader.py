@@ -191,8 +191,9 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     # The trainer answers Ctrl-C and SIGTERM, and may need one more batch for that; a cluster sends them to all at once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_obey_parent_only, daemon=True).start()
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where SIGTERM ends a worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent_only, daemon=True).start()
 
 
 def _obey_parent_only() -> None:

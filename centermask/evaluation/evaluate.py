@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from centermask.data.coco import CocoDataset
+from centermask.evaluation.classes import ids_by_name, some
 from centermask.evaluation.coco_ap import Metrics, coco_ap, load_ground_truth
 from centermask_runtime.errors import DataError
 from centermask_runtime.networks.network import Network
@@ -57,12 +59,13 @@ def evaluate(
 
     share: with several processes; each gets the whole result.
     """
-    check_classes(network.spec, dataset)
+    ids = category_ids_for(network.spec, dataset)
     pipeline = Pipeline(network, score_threshold=score_threshold, mask_threshold=mask_threshold)
     results: list[dict[str, Any]] = []
     share = share or Share()
     for index in share.of(len(dataset), "validate", progress):
-        results += pipeline(dataset.image(index)).to_coco(dataset.images[index].id)
+        instances = dataclasses.replace(pipeline(dataset.image(index)), category_ids=ids)
+        results += instances.to_coco(dataset.images[index].id)
     results = share.join(results)
     truth = load_ground_truth(dataset.annotation_file, converted=dataset.converted)
     return Evaluation(coco_ap(truth, results, network.spec.max_detections), results)
@@ -72,7 +75,7 @@ def choose_mask_threshold(
     network: Network, dataset: CocoDataset, *, progress: Progress = silent, share: Share | None = None
 ) -> tuple[float, dict[float, float]]:
     """The mask threshold of the highest mask AP (of equal ones, the nearest to 0.5), and the AP of each one tried."""
-    check_classes(network.spec, dataset)
+    ids = category_ids_for(network.spec, dataset)
     count = min(len(dataset), THRESHOLD_IMAGES)
     pipeline = Pipeline(network, score_threshold=SCORE_THRESHOLD)
     results: dict[float, list[dict[str, Any]]] = {threshold: [] for threshold in MASK_THRESHOLDS}
@@ -83,7 +86,7 @@ def choose_mask_threshold(
             instances = postprocess(
                 outputs, 0, letterbox, network.spec, score_threshold=SCORE_THRESHOLD, mask_threshold=threshold
             )
-            found += instances.to_coco(dataset.images[index].id)
+            found += dataclasses.replace(instances, category_ids=ids).to_coco(dataset.images[index].id)
     only = {image.id for image in dataset.images[:count]}
     truth = load_ground_truth(dataset.annotation_file, only, dataset.converted)
     limit = network.spec.max_detections
@@ -92,21 +95,20 @@ def choose_mask_threshold(
     return max(table, key=lambda threshold: (table[threshold], -abs(threshold - 0.5))), table
 
 
-def check_classes(spec: ModelSpec, dataset: CocoDataset) -> None:
+def category_ids_for(spec: ModelSpec, dataset: CocoDataset) -> tuple[int, ...]:
+    """The data set's category id of each of the model's classes. Raises DataError when those are others."""
+    if (ids := ids_by_name(spec.class_names, dataset)) is not None:
+        return ids
     if spec.category_ids != dataset.category_ids:
         raise DataError(
-            f"{dataset.annotation_file} has the category ids {_some(dataset.category_ids)}, but the model "
-            f"'{spec.name}' was trained for {_some(spec.category_ids)} ({_some(spec.class_names)}); "
+            f"{dataset.annotation_file} has the category ids {some(dataset.category_ids)}, but the model "
+            f"'{spec.name}' was trained for {some(spec.category_ids)} ({some(spec.class_names)}); "
             "use the data set it was trained for."
         )
-    # names may be spelled otherwise; the same ones in another order are other ids
+    # names may be spelled otherwise; the same ones in another order, some of them twice, are other ids
     if spec.class_names != dataset.class_names and sorted(spec.class_names) == sorted(dataset.class_names):
         raise DataError(
-            f"{dataset.annotation_file} numbers the classes {_some(dataset.class_names)}, but the model '{spec.name}' "
-            f"was trained for {_some(spec.class_names)}; give them the ids that it was trained with."
+            f"{dataset.annotation_file} numbers the classes {some(dataset.class_names)}, but the model '{spec.name}' "
+            f"was trained for {some(spec.class_names)}; give them the ids that it was trained with."
         )
-
-
-def _some(values: tuple[Any, ...]) -> str:
-    shown = ", ".join(str(value) for value in values[:5])
-    return f"{shown}, ... ({len(values)} in all)" if len(values) > 5 else shown
+    return dataset.category_ids

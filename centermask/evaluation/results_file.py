@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from centermask.data.coco import CocoDataset, finite_numbers
+from centermask.evaluation.classes import ids_by_name, some
 from centermask_runtime.errors import DataError
 from centermask_runtime.reference.rle import decode_counts
 
 
 def read_results(path: Path, dataset: CocoDataset) -> list[dict[str, Any]]:
-    """COCO results with the data set's image ids: a list of them (val --save-json), or predict's predictions.json.
+    """COCO results with the data set's ids: a list of them (val --save-json), or predict's predictions.json.
 
-    The latter's images are found by file name; those that the data set does not have are left out. Raises DataError
-    that names the first entry that does not fit.
+    The latter's images are found by file name and its categories by name; images that the data set does not have are
+    left out. Raises DataError that names the first entry that does not fit.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -53,7 +54,29 @@ def _with_ids_of(dataset: CocoDataset, content: dict[str, Any], path: Path) -> l
         raise DataError(f"None of the {len(ids)} images of {path} is in {dataset.images_dir}; name its data set.")
     entries = [entry for entry in content["annotations"] if isinstance(entry, dict)]
     known = [entry for entry in entries if ids.get(entry.get("image_id")) is not None]
-    return [{**entry, "image_id": ids[entry["image_id"]]} for entry in known]
+    known = [{**entry, "image_id": ids[entry["image_id"]]} for entry in known]
+    if not (categories := content.get("categories")):  # another program's: its ids are taken for the data set's
+        return known
+    category_of = _categories_of(dataset, categories, path)
+    return [{**entry, "category_id": category_of.get(entry.get("category_id"))} for entry in known]
+
+
+def _categories_of(dataset: CocoDataset, categories: Any, path: Path) -> dict[Any, int]:
+    """The data set's id of each of the file's own."""
+    try:
+        own = {category["id"]: str(category["name"]) for category in categories}
+    except (KeyError, TypeError):
+        raise DataError(f"{path} has 'categories' without 'id' and 'name'; write it again with predict.") from None
+    same = dict(zip(dataset.category_ids, dataset.class_names, strict=True))
+    if own == same:
+        return {number: number for number in same}
+    ids = ids_by_name(tuple(own.values()), dataset)
+    if ids is None:
+        raise DataError(
+            f"{path} has the classes {some(tuple(own.values()))}, but {dataset.annotation_file} has "
+            f"{some(dataset.class_names)}; name a data set of the classes that its model knows."
+        )
+    return dict(zip(own, ids, strict=True))
 
 
 def _fault(entry: Any, sizes: dict[int, list[int]], dataset: CocoDataset) -> str | None:

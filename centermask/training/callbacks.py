@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Functions that a training calls at its turning points, under Ultralytics' event names.
 
-Each gets the Trainer and reads what it wants of it: config, run, spec, epoch, step, batches (of the step), losses (mean
-of the epoch so far), row (a line of results.csv), evaluation (the last validation) and best_ap. With several processes
-they are called on the first one only, so they must not start a collective operation. What one raises ends the training.
+Each gets the Trainer and reads what it wants of it: config, run, spec, epoch, step, batches (of the step), losses, row
+(a line of results.csv), evaluation (the last validation) and best_ap. `losses` are those of the last step that was
+looked at (each 20th and each epoch's last; NaN before the first), and from on_train_epoch_end until the next look the
+epoch's mean.
+
+With several processes the functions are called on the first one only, so they must not start a collective operation;
+`losses` are the whole step's, all processes together, and `batches` the first one's. What one raises ends the training:
+of a CenterMaskError the other processes are told, except at the events of a step.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ EVENTS = (
     "on_model_save",  # weights/last and, if it was the best, weights/best are on the disk
     "on_train_end",  # all epochs are done and the mask threshold is chosen: trainer.result
 )
+
+STEP_EVENTS = ("on_train_batch_start", "on_train_batch_end")
 
 Callback = Callable[["Trainer"], None]
 

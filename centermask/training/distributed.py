@@ -41,6 +41,11 @@ def open_fabric(device: str, precision: str, devices: int | None = None) -> Fabr
         raise UsageError("train.precision 16-mixed needs a GPU; use bf16-mixed or 32-true.")
     if dist.is_torchelastic_launched():
         here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        if everywhere % here:
+            raise UsageError(
+                f"torchrun started {here} processes here and {everywhere} on all machines together; "
+                "give each machine the same --nproc-per-node."
+            )
         if devices is not None and devices != here:
             raise UsageError(f"--num-gpus {devices} is not torchrun's --nproc-per-node {here}; leave --num-gpus out.")
         asked, by, nodes = here, f"torchrun started {here} processes on this machine", everywhere // here

@@ -17,10 +17,12 @@ from centermask_runtime.errors import DataError, UsageError
 
 def check_datasets(train_set: CocoDataset, val_set: CocoDataset) -> None:
     """Raises DataError unless one can be trained on and the other validated on."""
-    if val_set.category_ids != train_set.category_ids:
+    train, val = (set(zip(one.category_ids, one.class_names, strict=True)) for one in (train_set, val_set))
+    if train != val:
+        number, name = min(train ^ val)
         raise DataError(
-            f"{val_set.annotation_file} and {train_set.annotation_file} have different categories; "
-            "training and validation need the same ones."
+            f"{val_set.annotation_file} and {train_set.annotation_file} have different categories, {number} '{name}' "
+            "is in one of them only; training and validation need the same ids with the same names."
         )
     if not len(train_set):
         raise DataError(f"{train_set.annotation_file} has no image to train on.")

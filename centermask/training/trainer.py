@@ -20,7 +20,7 @@ from centermask.evaluation.evaluate import Evaluation
 from centermask.model.losses import Counts, Losses, centermask_losses, counts_of
 from centermask.model.pretrained import WeightsReport, load_starting_weights
 from centermask.model.weights import build_model, save_weights, spec_of
-from centermask.training.callbacks import Callbacks
+from centermask.training.callbacks import STEP_EVENTS, Callbacks
 from centermask.training.checkpoint import checkpoint_of, restore
 from centermask.training.distributed import Group, open_fabric, process_count
 from centermask.training.ema import WeightAverage
@@ -80,6 +80,7 @@ class Trainer:
         self.loss_sum = torch.zeros(len(Losses._fields), device=self.fabric.device)  # of this epoch's steps
         self.settled = True  # no step is half done
         self.batches: list[Batch] = []  # the rest is for callbacks
+        self.losses = Losses(*torch.full((len(Losses._fields),), math.nan))
         self.row: dict[str, float | int] = {}
         self.evaluation: Evaluation | None = None
         self.result: TrainingResult | None = None
@@ -87,11 +88,6 @@ class Trainer:
     @property
     def total_steps(self) -> int:
         return self.plan.total_steps
-
-    @property
-    def losses(self) -> Losses:
-        """Mean of the epoch's steps so far."""
-        return Losses(*(self.loss_sum / max(self.batch, 1)))
 
     def make_run_folder(self, sources: tuple[DataSource, DataSource]) -> None:
         with self.group.together() as main:
@@ -152,7 +148,8 @@ class Trainer:
                 shown = self.group.sum(*values.tolist())
                 self._check("The loss", torch.tensor(shown))
                 self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
-                self.display.step(self.epoch, self.step, Losses(*map(torch.tensor, shown)))
+                self.losses = Losses(*map(torch.tensor, shown))
+                self.display.step(self.epoch, self.step, self.losses)
             if due:
                 self._save_checkpoint()
             self._tell("on_train_batch_end")
@@ -198,9 +195,10 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Validates and saves. Until that is done the epoch counts as running: a resumed run validates it again."""
         self._check("The average of the weights", *self.average.state_dict().values())
+        means = [value / self.batch for value in self.group.sum(*self.loss_sum.tolist())]
+        self.losses = Losses(*map(torch.tensor, means))
         self._tell("on_train_epoch_end")
         done = self.epoch + 1
-        means = [value / self.batch for value in self.group.sum(*self.loss_sum.tolist())]
         self.row = {
             "epoch": done,
             "step": self.step,
@@ -253,10 +251,11 @@ class Trainer:
         if self.group.any(not all(bool(torch.isfinite(value).all()) for value in values)):
             last = self.run.last
             kept = f"the last good weights are {last}" if last.exists() else "no good weights were saved yet"
+            full = self.config.train.precision == "32-true"
+            advice = "lower train.lr" if full else "lower train.lr, or train with --set train.precision=32-true"
             self.group.raise_first(
                 CenterMaskError(
-                    f"{what} is not a number any more at step {self.step} (epoch {self.epoch + 1}), {kept}; "
-                    "lower train.lr, or train with --set train.precision=32-true."
+                    f"{what} is not a number any more at step {self.step} (epoch {self.epoch + 1}), {kept}; {advice}."
                 )
             )
 
@@ -266,5 +265,10 @@ class Trainer:
             self.interrupt.stop()
 
     def _tell(self, event: str) -> None:
-        if self.group.main:
-            self.callbacks.run(event, self)
+        if event in STEP_EVENTS:  # too often for the others to wait
+            if self.group.main:
+                self.callbacks.run(event, self)
+            return
+        with self.group.together() as main:
+            if main:
+                self.callbacks.run(event, self)

@@ -177,10 +177,15 @@ def _fitting(onnx_file: Path, spec: ModelSpec, options: ExportOptions) -> Export
                 f"{spec.graph_level}, {spec.input_hw[0]}x{spec.input_hw[1]}); give --model the .safetensors weights."
             )
     (image,) = read_graph(onnx_file, weights=False).graph.input
-    fixed = image.type.tensor_type.shape.dim[0].dim_value
+    fixed, *sides = (side.dim_value for side in image.type.tensor_type.shape.dim)
     if fixed and (options.dynamic or options.batch not in (1, fixed)):
         raise UsageError(
             f"{onnx_file} takes batches of {fixed} only; export it again from the weights with --dynamic or --batch."
+        )
+    if options.dynamic_imgsz is not None and all(sides):
+        raise UsageError(
+            f"{onnx_file} takes images of {sides[0]}x{sides[1]} only; export it again from the weights with "
+            "--dynamic-imgsz."
         )
     keeps = options.format == "openvino" and spec.precision == "fp32"
     precision = options.precision if keeps else spec.precision

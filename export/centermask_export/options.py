@@ -179,6 +179,8 @@ class ExportOptions:
                 )
         if self.device < 0:
             raise UsageError(f"--device must be the number of a GPU, 0 or more, not {self.device}.")
+        if self.device and not builds:
+            raise UsageError(f"--device is the GPU that --format trt builds on, not {self.format}; leave it out.")
 
 
 def parse_size(text: str, flag: str = "--imgsz") -> SizeHW:

@@ -58,7 +58,8 @@ def export_onnx(
     """Writes `output` and returns the spec that it carries; an existing file is replaced only by a complete new one.
 
     Of the options it takes graph, onnx_precision, batch, dynamic, dynamic_imgsz, imgsz and graph_opset.
-    source: what was exported, for the provenance. size_multiple: of the model's input sides. Raises UsageError or ExportError.
+    source: what was exported, for the provenance. size_multiple: of the model's input sides. Raises UsageError or
+    ExportError.
     """
     precision = "fp32" if options.onnx_precision == "int8" else options.onnx_precision
     spec = dataclasses.replace(
@@ -78,7 +79,8 @@ def export_onnx(
     with _torch_errors(), _quiet():
         program = torch.onnx.export(
             Graph(exported, options.graph), (images,),
-            dynamo=True, opset_version=options.graph_opset, verbose=False, dynamic_shapes=_dynamic_shapes(options, size_multiple),
+            dynamo=True, opset_version=options.graph_opset, verbose=False,
+            dynamic_shapes=_dynamic_shapes(options, size_multiple),
             input_names=[INPUT_NAME], output_names=list(OUTPUTS[options.graph]),
         )  # fmt: skip
         assert program is not None
@@ -97,9 +99,7 @@ def sized(spec: ModelSpec, options: ExportOptions, size_multiple: int = SIDE_MUL
     flag = "--dynamic-imgsz" if options.dynamic_imgsz else "--imgsz"
     for size in sizes:
         if any(side % size_multiple for side in size):
-            raise UsageError(
-                f"{flag} must be multiples of {size_multiple} for '{spec.name}', not {size[0]}x{size[1]}; choose another."
-            )
+            raise UsageError(f"{flag} must be multiples of {size_multiple} for '{spec.name}', not {size[0]}x{size[1]}.")
     height, width = sizes[0]  # the smallest
     cells = spec.num_classes * (height // spec.stride) * (width // spec.stride)
     if spec.max_detections > cells:

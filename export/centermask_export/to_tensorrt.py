@@ -133,7 +133,10 @@ def _build(
     request_file.write_text(json.dumps(dataclasses.asdict(request)))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if device is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = str(device)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(
+            ","
+        )  # device counts among these, where there are any
+        environment["CUDA_VISIBLE_DEVICES"] = visible[device] if device < len(visible) and visible[0] else str(device)
     command = [sys.executable, "-m", "centermask_export.build_plan", str(request_file), str(result_file)]
     with (
         log_file.open("wb") as log,

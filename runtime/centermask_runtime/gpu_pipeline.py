@@ -6,8 +6,9 @@
 With one slot all of that is on one stream. With two or more, frames follow each other on one compute stream while each
 slot copies on a stream of its own, so that uploads and downloads overlap with the frame that is being computed.
 
-From the second frame on the work is captured as one CUDA graph where driver and network allow it: with one slot all but
-the download of the masks, whose size the host learns from the counts; with several what is on the compute stream. The
+When a slot gets a second frame of one size in a row, the work is captured as one CUDA graph where driver and network
+allow it: with one slot all but the download of the masks, whose size the host learns from the counts; with several what
+is on the compute stream. Frames of other sizes go without, since a capture costs more than it saves on one frame. The
 attribute `graph` says whether, and why not.
 
 Several videos: one pipeline each, with a network (an engine's context) each, on one driver. A pipeline is for one
@@ -19,7 +20,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from itertools import pairwise
 from types import TracebackType
 from typing import Self
@@ -69,32 +70,32 @@ class GpuPipeline:
         that shares the primary context. stage_times: fill `timings` with the GPU's times, for one slot and no graph.
         kernels: code for the driver, else the shipped or compiled one. Raises UsageError, DriverError, CompileError.
         """
-        assert slots >= 1 and network.batch == 1, (slots, network.batch)
-        assert slots == 1 or not stage_times, "stage times of frames that overlap"
-        if stream is not None and network.stream not in (None, stream):
-            raise UsageError("The pipeline was given another stream than its network works on: give both the same.")
-        self.driver, self.network = driver, network
-        self.spec = spec = network.spec
-        self.selection = Selection.of(
-            spec, score_threshold=score_threshold, mask_threshold=mask_threshold, max_detections=max_detections,
-            classes=classes,
-        )  # fmt: skip
-        self.timings: StageTimes | None = None  # of the last result, where stage_times were asked for
-        self.graph = "no CUDA graph yet: the first frame runs without"
-        self._refusal: str | None = None
-        self._warm = False
-        self._letterbox: Letterbox | None = None
-        self._under_way: deque[tuple[FrameSlot, Letterbox, float]] = deque()
-        if not graphs:
-            self._refuse("none was asked for")
-        elif stage_times:
-            self._refuse("times inside a graph cannot be taken, and stage times were asked for")
-        elif stream == 0:
-            self._refuse("CUDA captures no work on the default stream")
-        elif not driver.supports_graphs:
-            self._refuse(f"{driver.name} has none")
         with ExitStack() as made:
-            made.callback(network.close)
+            made.callback(network.close)  # first of all: it is ours also where something below is refused
+            assert slots >= 1 and network.batch == 1, (slots, network.batch)
+            assert slots == 1 or not stage_times, "stage times of frames that overlap"
+            if stream is not None and network.stream not in (None, stream):
+                raise UsageError("The pipeline was given another stream than its network works on: give both the same.")
+            self.driver, self.network = driver, network
+            self.spec = spec = network.spec
+            self.selection = Selection.of(
+                spec, score_threshold=score_threshold, mask_threshold=mask_threshold, max_detections=max_detections,
+                classes=classes,
+            )  # fmt: skip
+            self.timings: StageTimes | None = None  # of the last result, where stage_times were asked for
+            self.graph = "no CUDA graph yet: one is captured when a frame size comes again"
+            self._refusal: str | None = None
+            self._warm = False
+            self._letterbox: Letterbox | None = None
+            self._under_way: deque[tuple[FrameSlot, Letterbox, float]] = deque()
+            if not graphs:
+                self._refuse("none was asked for")
+            elif stage_times:
+                self._refuse("times inside a graph cannot be taken, and stage times were asked for")
+            elif stream == 0:
+                self._refuse("CUDA captures no work on the default stream")
+            elif not driver.supports_graphs:
+                self._refuse(f"{driver.name} has none")
             code = kernel_image(driver.compute_capability).code if kernels is None else kernels
             self._stages = stages = made.enter_context(Stages(driver, code, spec))
             given = network.stream if stream is None else stream
@@ -191,13 +192,19 @@ class GpuPipeline:
 
     def close(self) -> None:
         """Waits for what is under way, then gives everything back. Twice is once."""
-        if self._free or self._under_way:
-            for slot in (*self._free, *(slot for slot, _, _ in self._under_way)):
-                self.driver.synchronize(slot.stream)
-            self.driver.synchronize(self._compute_stream)
-            self._free.clear()
-            self._under_way.clear()
-            self._resources.close()
+        if not (self._free or self._under_way):
+            return
+        slots = (*self._free, *(slot for slot, _, _ in self._under_way))
+        self._free.clear()
+        self._under_way.clear()
+        try:
+            for stream in (*(slot.stream for slot in slots), self._compute_stream):
+                self.driver.synchronize(stream)
+        except BaseException:
+            with suppress(CenterMaskError):  # an error that stays: giving back says it again
+                self._resources.close()
+            raise
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -205,13 +212,15 @@ class GpuPipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(CenterMaskError) if error is not None else nullcontext():  # the first error is the one to see
+            self.close()
 
     def _put_frame(self, slot: FrameSlot, letterbox: Letterbox) -> None:
         """The frame that the slot has taken: all of its work up to the download of its results, on the streams."""
         if not slot.alone:
             slot.upload(letterbox.frame_hw[0] * letterbox.frame_hw[1] * CHANNELS)
-        if not (self._may_capture() and self._captured(slot, letterbox)):
+        repeats = slot.repeats((letterbox.frame_hw,))
+        if not (self._may_capture() and self._launched(slot, letterbox, capture=repeats)):
             self._put_work(slot, letterbox)
             self._warm = True  # what a network allocates or compiles at its first run, it has by now
         if not slot.alone:
@@ -254,12 +263,11 @@ class GpuPipeline:
                 self._refuse(why)
         return self._refusal is None and self._warm
 
-    def _captured(self, slot: FrameSlot, letterbox: Letterbox) -> bool:
-        """Launches the frame's graph, captured now where it is not yet; False when that cannot be."""
+    def _launched(self, slot: FrameSlot, letterbox: Letterbox, *, capture: bool) -> bool:
+        """Launches the frame's graph, captured now where `capture` allows it; False when there is none."""
         key = (letterbox.frame_hw,)
         if not slot.has_graph(key):
-            slot.drop_graph()
-            graph = self._capture(slot, letterbox)
+            graph = self._capture(slot, letterbox) if capture else None
             if graph is None:
                 return False
             slot.keep_graph(graph, key)

@@ -22,8 +22,7 @@ from centermask_runtime.partial_file import write_whole
 
 FATBIN = "kernels.fatbin"
 RECORD = "fatbin.json"
-ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 120)  # in the fatbin as code
-PTX_ARCHITECTURES = (75, 120)  # in the fatbin as PTX, which the driver compiles for the GPUs between and after
+ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 120)  # in the fatbin as code, where nvcc knows them
 OLDEST = min(ARCHITECTURES)
 # "peaks.cu(12): error: ..." of NVIDIA's compilers, "peaks.cu:12:3: error: ..." of the preprocessor that nvcc calls.
 ERROR_LINE = re.compile(

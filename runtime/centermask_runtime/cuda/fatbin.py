@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Building the fatbin with nvcc, for a wheel: code for every architecture, PTX for later ones, and what it was made of.
+"""Building the fatbin with nvcc, for a wheel: code for every architecture that nvcc knows, and what it was made of.
 
+The oldest and the newest of them are in it as PTX too, which the driver compiles for the GPUs between and after.
 Needs the standard library only: the build of a wheel runs it before anything is installed.
 """
 
@@ -17,7 +18,7 @@ from centermask_runtime.cuda import kernels
 from centermask_runtime.cuda.compile import (
     ARCHITECTURES,
     FATBIN,
-    PTX_ARCHITECTURES,
+    OLDEST,
     RECORD,
     SHIPPED,
     CompileError,
@@ -32,18 +33,24 @@ def build_fatbin(folder: Path, sources: Sources = SHIPPED, nvcc: str | None = No
     if program is None:
         raise CompileError("nvcc is not on the PATH, so no fatbin can be built: install the CUDA toolkit.")
     version = nvcc_version(program)
+    known = known_architectures(program)
+    built_for = [number for number in ARCHITECTURES if number in known]
+    if OLDEST not in built_for:  # a fatbin without it would be taken on such a GPU too, and fail there
+        raise CompileError(f"nvcc {version} does not compile for sm_{OLDEST}, the oldest GPU that the kernels run on.")
+    as_ptx = sorted({built_for[0], built_for[-1]})
     with tempfile.TemporaryDirectory() as made:
         built = Path(made) / FATBIN
         unit = Path(made) / "translation_unit.cu"
         unit.write_text(sources.text)
-        code = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
-        code += [f"-gencode=arch=compute_{number},code=compute_{number}" for number in PTX_ARCHITECTURES]
+        code = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in built_for]
+        code += [f"-gencode=arch=compute_{number},code=compute_{number}" for number in as_ptx]
         command = [program, "-fatbin", *kernels.OPTIONS, f"-I{sources.folder}", *code, "-o", str(built), str(unit)]
         done = _run(command)
         if done.returncode or not built.is_file():
             raise CompileError(f"nvcc {version} cannot compile the kernels: {first_message(done.stdout + done.stderr)}")
         shutil.copyfile(built, folder / FATBIN)
-    (folder / RECORD).write_text(json.dumps({"sources": sources.hash(), "nvcc": version, "sm": ARCHITECTURES}) + "\n")
+    record = {"sources": sources.hash(), "nvcc": version, "sm": built_for, "ptx": as_ptx}
+    (folder / RECORD).write_text(json.dumps(record) + "\n")
     return version
 
 
@@ -54,6 +61,15 @@ def nvcc_version(nvcc: str) -> str:
     if done.returncode or not found:
         raise CompileError(f"{nvcc} does not say its version: {first_message(done.stderr)}")
     return found[1]
+
+
+def known_architectures(nvcc: str) -> set[int]:
+    """Such as {75, 80, 86}. Raises CompileError when nvcc does not list them, as before CUDA 11."""
+    done = _run([nvcc, "--list-gpu-arch"])
+    found = {int(number) for number in re.findall(r"^compute_(\d+)\s*$", done.stdout, re.MULTILINE)}
+    if done.returncode or not found:
+        raise CompileError(f"{nvcc} does not list its architectures: {first_message(done.stderr)}")
+    return found
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

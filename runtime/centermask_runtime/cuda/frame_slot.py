@@ -29,6 +29,7 @@ class FrameSlot:
         self.alone = alone
         self.graph = 0
         self._graph_key: tuple[object, ...] | None = None
+        self._last_key: tuple[object, ...] | None = None
         self._largest_arena = 0
         with ExitStack() as made:
             self.stream = compute if alone else driver.create_stream()
@@ -93,6 +94,11 @@ class FrameSlot:
             self._driver.download(self._host_masks.array[:nbytes], self.arena.pointer, self.stream)
             self._driver.synchronize(self.stream)
         return self._host_masks.array[:nbytes].copy()
+
+    def repeats(self, key: tuple[object, ...]) -> bool:
+        """Whether this frame's `key` and memory are those of the frame before it in this slot; remembers them."""
+        last, self._last_key = self._last_key, self._whole_key(key)
+        return last == self._last_key
 
     def has_graph(self, key: tuple[object, ...]) -> bool:
         """Whether what was captured still fits: same `key`, same memory."""

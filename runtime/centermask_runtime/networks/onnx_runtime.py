@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -99,8 +99,12 @@ def open_session(
     threads: int | None,
     providers: tuple[str, ...],
     provider_options: Sequence[dict[str, str]] | None = None,
+    configuration: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
-    """A session in which every provider asked for has really started. Raises ModelError."""
+    """A session in which every provider asked for has really started. Raises ModelError.
+
+    configuration: entries of ONNX Runtime's session options.
+    """
     if not path.is_file():
         found = "it is a folder" if path.is_dir() else "there is no such file"
         raise ModelError(f"The model {path} cannot be read, {found}: give the path of an .onnx file.")
@@ -113,6 +117,8 @@ def open_session(
             )
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what matters is raised below, in one sentence
+    for key, value in (configuration or {}).items():
+        options.add_session_config_entry(key, value)
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX Runtime as a GpuNetwork: inputs and outputs bound to device memory, work on the pipeline's own stream.
 
-ONNX Runtime falls back to the CPU without a word when a provider cannot start; here that is an error.
+ONNX Runtime falls back to the CPU without a word when a provider cannot start; here that is an error. Single nodes that
+a provider does not take go to the CPU too, with a copy and a wait each: the description says so.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from centermask_runtime.networks.onnx_runtime import CPU, LOAD_ERRORS, open_sess
 CUDA = "CUDAExecutionProvider"
 DEVICE_TYPES = {CUDA: "cuda", CPU: "cpu"}
 NO_SYNCHRONISATION = "disable_synchronize_execution_providers"
+NO_CPU_NODES = "session.disable_cpu_ep_fallback"
 
 
 class OnnxRuntimeGpuNetwork:
@@ -36,7 +38,10 @@ class OnnxRuntimeGpuNetwork:
         assert stream != 0 or provider == CPU, "ONNX Runtime takes stream 0 as no stream at all"
         path = Path(path)
         options = {"device_id": str(device), "user_compute_stream": str(stream)} if provider == CUDA else {}
-        session = open_session(path, threads if provider == CPU else None, (provider,), [options])
+        if provider == CUDA:
+            session, remark = open_on_device(path, provider, options)
+        else:
+            session, remark = open_session(path, threads, (provider,), [options]), ""
         self.spec, self.batch, self.stream = read_spec(session, path), batch, stream if provider == CUDA else None
         self._layout = outputs_layout(self.spec, batch)
         _check_graph(session, self.spec.graph_level, batch, path)
@@ -48,7 +53,7 @@ class OnnxRuntimeGpuNetwork:
         self._options = ort.RunOptions()
         if provider == CUDA:
             self._options.add_run_config_entry(NO_SYNCHRONISATION, "1")
-        self.description = f"ONNX Runtime {ort.__version__} on {provider.removesuffix('ExecutionProvider')}"
+        self.description = f"ONNX Runtime {ort.__version__} on {provider.removesuffix('ExecutionProvider')}{remark}"
 
     def enqueue(self, images: int, outputs: Mapping[str, int], stream: int) -> None:
         assert self._session is not None and self._binding is not None, "enqueue after close"
@@ -72,6 +77,18 @@ class OnnxRuntimeGpuNetwork:
     def close(self) -> None:
         self._bound = None
         self._session = self._binding = None
+
+
+def open_on_device(path: Path, provider: str, options: dict[str, str]) -> tuple[ort.InferenceSession, str]:
+    """A session without nodes on the CPU; where there is none, one with them, and words that say so. Raises ModelError.
+
+    provider: ONNX Runtime's name of one that is not the CPU's.
+    """
+    try:
+        return open_session(path, None, (provider,), [options], {NO_CPU_NODES: "1"}), ""
+    except ModelError:  # of any kind: what is wrong with the file or the provider is said by the second attempt
+        session = open_session(path, None, (provider,), [options])
+        return session, f" with nodes on the CPU, which {provider.removesuffix('ExecutionProvider')} does not take"
 
 
 def _check_graph(session: ort.InferenceSession, level: str, batch: int, path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import onnx
@@ -21,8 +22,10 @@ from centermask.model.losses import Losses, centermask_losses
 from centermask.model.network import CenterMask
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import build_model, load_weights, save_weights, spec_of
+from centermask_export.options import ExportOptions
 from centermask_export.parity import compare_networks
 from centermask_export.to_onnx import export_onnx
+from centermask_export.to_tensorrt import write_tensorrt
 from centermask_runtime.errors import UsageError
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 
@@ -209,7 +212,7 @@ def _pixels(model: CenterMask, images: torch.Tensor) -> torch.Tensor:
     return (images.float().permute(0, 3, 1, 2) - model.mean) / model.std
 
 
-def test_onnx_runtime_gives_what_pytorch_gives(trained, tmp_path):
+def test_onnx_runtime_gives_what_pytorch_gives_and_tensorrt_rtx_builds_it(trained, tmp_path):
     path = tmp_path / "hg.onnx"
     spec = export_onnx(trained[0], spec_of(CONFIG, ("nucleus",), (1,)), path)
     dataset = load_coco(*find_split(NUCLEI, "val"))
@@ -218,3 +221,8 @@ def test_onnx_runtime_gives_what_pytorch_gives(trained, tmp_path):
         compare_networks(TorchNetwork(trained[0], spec), onnx_network, frames).require(path)
     tensors = [tensor.name for tensor in onnx.load(path).graph.initializer]
     assert any(".kps.1." in name for name in tensors) and not any(".early." in name for name in tensors)
+    if importlib.util.find_spec("tensorrt_rtx"):
+        engine = write_tensorrt(path, spec, tmp_path / "hg.engine", ExportOptions(format="trt-rtx"))
+        assert (
+            engine.description.precision == "fp32" and (tmp_path / "hg.engine").stat().st_size > path.stat().st_size / 2
+        )

@@ -34,7 +34,7 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class PlanRequest:
-    library: str  # "tensorrt" or "tensorrt_rtx"
+    module: str  # "tensorrt" or "tensorrt_rtx"
     onnx: str
     plan: str  # where to write it
     profiles: tuple[Mapping[str, tuple[tuple[int, ...], ...]], ...] = ()  # dynamic graphs: smallest, best, largest
@@ -92,7 +92,7 @@ def build(trt: Any, request: PlanRequest, report: Report) -> tuple[bytes, PlanRe
     content = bytes(plan)
     if request.timing_cache is not None:
         Path(request.timing_cache).write_bytes(bytes(config.get_timing_cache().serialize()))
-    inspected = inspect(trt, logger, content, request) if request.library == "tensorrt" else None
+    inspected = inspect(trt, logger, content, request) if request.module == "tensorrt" else None
     found, origin = (precisions, "network") if inspected is None else (inspected, "inspector")
     return content, PlanResult(trt.__version__, layers, found, origin, tuple(logger.messages))
 
@@ -232,7 +232,7 @@ def main(request_file: str, result_file: str) -> int:
         print(json.dumps({"phase": phase, "step": step, "steps": steps}), flush=True)
 
     try:
-        plan, result = build(importlib.import_module(request.library), request, report)
+        plan, result = build(importlib.import_module(request.module), request, report)
     except BuildError as error:
         Path(result_file).write_text(json.dumps({"error": str(error)}))
         return 1

@@ -156,4 +156,4 @@ def _build(
         return PlanResult(**{**values, "warnings": tuple(values["warnings"])})
     last = log_file.read_text(errors="replace").strip().splitlines()[-1:]
     reason = values.get("error") or " ".join(last) or f"it ended with status {process.returncode}"
-    raise ExportError(f"{request.library} did not build {output}: {reason.rstrip('.')}; nothing was written.")
+    raise ExportError(f"{request.module} did not build {output}: {reason.rstrip('.')}; nothing was written.")

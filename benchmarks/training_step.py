@@ -4,8 +4,9 @@
 Sparse is the training step as it is: offset, size and shape are evaluated at the cells of the objects. Dense shape
 evaluates the shape head on every cell and picks the objects' cells afterwards; all dense does so with offset and size
 too, as the paper has it; as published is all dense in NCHW, gathered as CenterNet's code does (a transposed copy). Heat
-map and saliency are dense in all. One step: forward, the five losses, backward, clipping, Adam. DLA-34, 80 classes,
-class-specific saliency, S = 32, fp32; channels last but for the last way, as the trainer has it.
+map and saliency are dense in all. Recomputed is sparse with train.recompute. One step: forward, the five losses,
+backward, clipping, Adam. DLA-34, 80 classes, class-specific saliency, S = 32, fp32; channels last but for the last way,
+as the trainer has it.
 
 Time: the ways take turns in one process, from the same weights, on the same batch; that they give the same loss is
 checked first. Memory: the highest resident set of a process of its own that takes three steps, and what of it came
@@ -45,17 +46,19 @@ from centermask_runtime.speed import machine
 CLASSES = 80
 OBJECTS = 14  # at most an image: 7 on average, as in COCO
 MEMORY_STEPS = 3  # the second one is the first that finds Adam's state in place
-REQUIRED_SPEED, REQUIRED_MEMORY = 1.3, 0.7  # sparse against as published
+REQUIRED_SPEED, REQUIRED_MEMORY = 1.3, 0.7  # recomputed against as published
 
 
 @dataclass(frozen=True)
 class Way:
     dense: tuple[str, ...] = ()  # heads on every cell, of those that sparse evaluates at objects
     nchw: bool = False
+    recompute: bool = False
 
 
 WAYS = {
     "sparse": Way(),
+    "recomputed": Way(recompute=True),
     "dense shape": Way(("shape",)),
     "all dense": Way(("shape", "offset", "size")),
     "as published": Way(("shape", "offset", "size"), nchw=True),
@@ -77,6 +80,7 @@ class Step:
         self.batch = drawn_batch(self.config)
 
     def loss(self, way: Way) -> Tensor:
+        self.model.base.recompute = way.recompute
         outputs = outputs_of(self.model, self.batch, way.dense)
         return centermask_losses(outputs, self.batch, self.config.train.loss).total
 
@@ -196,8 +200,8 @@ def table_of(
     times: dict[str, tuple[float, float, float]], memory: dict[str, Memory], size: int, batch: int, objects: int
 ) -> Table:
     table = Table(title=f"DLA-34 training step, {CLASSES} classes, {size} x {size}, batch {batch}, {objects} objects")
-    for heading in ("heads", "median ms", "quartiles", "time", "peak MiB", "of the steps MiB", "memory"):
-        table.add_column(heading, justify="left" if heading == "heads" else "right")
+    for heading in ("heads", "median ms", "quartiles", "time", "peak MiB", "steps MiB", "memory"):
+        table.add_column(heading, justify="left" if heading == "heads" else "right", no_wrap=True)
     first = next(iter(times))
     for way, (low, median, high) in times.items():
         cells = [way, f"{median:.0f}", f"{low:.0f}-{high:.0f}", f"{median / times[first][1]:.2f}x"]
@@ -219,7 +223,7 @@ def table_of(
 @click.option(
     "--check",
     is_flag=True,
-    help=f"Exit with 1 unless sparse is {REQUIRED_SPEED} times as fast as published, with steps of at most "
+    help=f"Exit with 1 unless recomputed is {REQUIRED_SPEED} times as fast as published, with steps of at most "
     f"{REQUIRED_MEMORY} of its memory.",
 )
 @click.option("--only-memory-of", type=click.Choice(list(WAYS)), hidden=True)
@@ -237,8 +241,8 @@ def main(
     times = measure_time(steps, rounds)
     objects = len(steps["sparse"].batch.labels)
     Console().print(table_of(times, peaks, size, batch, objects))
-    speed = times["as published"][1] / times["sparse"][1]
-    share = peaks["sparse"].steps_mib / peaks["as published"].steps_mib if peaks else None
+    speed = times["as published"][1] / times["recomputed"][1]
+    share = peaks["recomputed"].steps_mib / peaks["as published"].steps_mib if peaks else None
     facts = {
         "benchmark": "training_step", "size": size, "batch": batch, "threads": threads, "rounds": rounds,
         "objects": objects, "milliseconds": times,

@@ -89,6 +89,7 @@ class TrainConfig:
     sync_bn: bool = False  # batch norms over the images of all GPUs; for few images on each
     precision: str = "32-true"  # Lightning Fabric's names: 16-mixed, bf16-mixed, 32-true
     compile: bool = False  # torch.compile: a slow start, faster steps
+    recompute: bool = False  # activation checkpointing in the backbone: less memory, slower steps, the same weights
     workers: int = 2
     cache: bool = False  # keep decoded images and masks in memory; for small sets
     val_every: int = 1  # epochs
@@ -153,6 +154,11 @@ class Config:
         for key, given in (("train.steps", self.train.steps), ("train.lr_batch", self.train.lr_batch)):
             if given is not None and given < 1:
                 raise UsageError(f"{key} must be at least 1 or null, not {given}.")
+        if self.train.compile and self.train.recompute:
+            raise UsageError(
+                "train.recompute and train.compile exclude each other, as a compiled network chooses itself what to "
+                "compute again; set one of them to false."
+            )
         if not 0 < self.train.augment.scale[0] <= self.train.augment.scale[1]:
             scale = list(self.train.augment.scale)
             raise UsageError(f"train.augment.scale must be two rising positive numbers, not {scale}.")

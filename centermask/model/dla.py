@@ -7,8 +7,10 @@ One deviation: a tree of trees owns no `project`; the published one creates it t
 
 from __future__ import annotations
 
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, is_grad_enabled, nn
 from torch.nn import functional as F
+
+from centermask.model.recompute import recomputed
 
 
 class BasicBlock(nn.Module):
@@ -108,7 +110,12 @@ class Tree(nn.Module):
 
 
 class DLA(nn.Module):
-    """Image [N, 3, H, W] -> six maps, level i at stride 2**i with channels[i]."""
+    """Image [N, 3, H, W] -> six maps, level i at stride 2**i with channels[i].
+
+    recompute: of the levels down to stride 4, which hold most activations and have little arithmetic.
+    """
+
+    recompute = False
 
     def __init__(self, levels: tuple[int, ...], channels: tuple[int, ...], block: Block) -> None:
         super().__init__()
@@ -122,11 +129,18 @@ class DLA(nn.Module):
         self.level5 = Tree(levels[5], block, channels[4], channels[5], 2, level_root=True)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.base_layer(x)
-        maps = []
-        for level in (self.level0, self.level1, self.level2, self.level3, self.level4, self.level5):
-            x = level(x)
-            maps.append(x)
+        if self.recompute and self.training and is_grad_enabled():
+            maps = recomputed(self._fine_levels, x, (self.base_layer, self.level0, self.level1, self.level2))
+        else:
+            maps = self._fine_levels(x)
+        for level in (self.level3, self.level4, self.level5):
+            maps.append(level(maps[-1]))
+        return maps
+
+    def _fine_levels(self, x: Tensor) -> list[Tensor]:
+        maps = [self.level0(self.base_layer(x))]
+        for level in (self.level1, self.level2):
+            maps.append(level(maps[-1]))
         return maps
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
 from torch.nn import functional as F
+
+from centermask.model.recompute import recomputed
 
 
 class Convolution(nn.Module):
@@ -69,7 +71,12 @@ class HourglassModule(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Image [N, 3, H, W] -> features [N, feature_channels, H/4, W/4] of each stack; the last ones are the best."""
+    """Image [N, 3, H, W] -> features [N, feature_channels, H/4, W/4] of each stack; the last ones are the best.
+
+    recompute: of the stem and of each hourglass.
+    """
+
+    recompute = False
 
     def __init__(
         self, stacks: int, stem_channels: int, channels: tuple[int, ...], blocks: tuple[int, ...], feature_channels: int
@@ -87,14 +94,18 @@ class Hourglass(nn.Module):
         self.cnvs_ = nn.ModuleList(_projection(feature_channels, inner) for _ in between)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.pre(x)
+        x = self._run(self.pre, x)
         features = []
         for stack in range(self.stacks):
-            features.append(self.cnvs[stack](self.kps[stack](x)))
+            features.append(self.cnvs[stack](self._run(self.kps[stack], x)))
             if stack < self.stacks - 1:
                 x = F.relu(self.inters_[stack](x) + self.cnvs_[stack](features[-1]))
                 x = self.inters[stack](x)
         return features
+
+    def _run(self, part: nn.Module, x: Tensor) -> Tensor:
+        y: Tensor = recomputed(part, x, [part]) if self.recompute and self.training and is_grad_enabled() else part(x)
+        return y
 
 
 def _residuals(channels: list[int], stride: int = 1) -> nn.Sequential:

@@ -46,7 +46,8 @@ def check_scale(config: TrainConfig, device: torch.device, processes: int) -> No
 
 
 def runnable(model: CenterMask, config: TrainConfig, processes: int) -> nn.Module:
-    """What runs the model's weights: with its batch norms changed to span all GPUs, compiled, or the model itself."""
+    """What runs the model's weights: the model itself as train.sync_bn and train.recompute want it, or compiled."""
+    model.base.recompute = config.recompute
     if config.sync_bn and processes > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # in place
     return torch.compile(model) if config.compile else model  # type: ignore[return-value]

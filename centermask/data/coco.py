@@ -7,7 +7,6 @@ Whatever cannot be used is found at load, in one sentence that names the file an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from centermask.data.json_file import read_json
 from centermask.data.layouts import find_split
 from centermask.data.voc import read_sbd, read_voc
 from centermask.data.yolo_seg import read_yolo
@@ -160,19 +160,12 @@ def read_content(annotations: Path, images: Path) -> dict[str, Any]:
         return read_yolo(annotations, images)
     if annotations.suffix == ".txt":
         return (read_voc if annotations.parent.name == "Segmentation" else read_sbd)(annotations, images)
-    content = _read_json(annotations)
+    content = _read_coco(annotations)
     return _without_placeholder(content) if annotations.name == ROBOFLOW_FILE else content
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"There is no annotation file {path}.") from None
-    except OSError as error:
-        raise DataError(f"Annotation file {path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise DataError(f"Annotation file {path} is not JSON: {error}.") from error
+def _read_coco(path: Path) -> dict[str, Any]:
+    content = read_json(path, "annotation file")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"{path} has no list '{key}', so it is not a COCO annotation file of instances.")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from centermask.data.coco import CocoDataset, finite_numbers
+from centermask.data.json_file import read_json
 from centermask.evaluation.classes import ids_by_name, some
 from centermask_runtime.errors import DataError
 from centermask_runtime.reference.rle import decode_counts
@@ -22,14 +22,7 @@ def read_results(path: Path, dataset: CocoDataset) -> list[dict[str, Any]]:
     The latter's images are found by file name and its categories by name; images that the data set does not have are
     left out. Raises DataError that names the first entry that does not fit.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"There is no results file {path}.") from None
-    except OSError as error:
-        raise DataError(f"The results file {path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise DataError(f"The results file {path} is not JSON: {error}.") from error
+    content = read_json(path, "results file")
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         entries = _with_ids_of(dataset, content, path)
     elif isinstance(content, list):

@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from centermask.model.network import CenterMask
+from centermask_runtime.closing import Closing
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.spec import ModelSpec
 
 
-class TorchNetwork:
+class TorchNetwork(Closing):
     """Runs a CenterMask on the device its weights are on."""
 
     def __init__(self, model: CenterMask, spec: ModelSpec) -> None:
@@ -31,11 +29,3 @@ class TorchNetwork:
 
     def close(self) -> None:
         pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.errors import ModelError, first_line
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
@@ -19,7 +19,7 @@ from centermask_runtime.spec import METADATA_KEY, ModelSpec
 SPEC_FILE = f"{METADATA_KEY}.json"  # among the file's extra files
 
 
-class TorchScriptNetwork:
+class TorchScriptNetwork(Closing):
     """A .torchscript file of graph level `peaks`. Outputs are new arrays at each call."""
 
     def __init__(self, path: str | Path) -> None:
@@ -60,11 +60,3 @@ class TorchScriptNetwork:
 
     def close(self) -> None:
         self._graph = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.errors import CenterMaskError, ModelError
 from centermask_runtime.images import read_image
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
@@ -29,7 +29,7 @@ from centermask_runtime.spec import METADATA_KEY, ModelSpec
 INPUT = "images"
 
 
-class TritonNetwork:
+class TritonNetwork(Closing):
     """A served model as a Network. Raises ModelError when the server cannot be reached or serves something else."""
 
     def __init__(self, url: str, name: str) -> None:
@@ -60,14 +60,6 @@ class TritonNetwork:
 
     def close(self) -> None:
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.networks.network import Network, PeakOutputs
 
 
-class Repeated:
+class Repeated(Closing):
     """Does not own the network."""
 
     def __init__(self, network: Network, batch: int) -> None:
@@ -31,11 +29,3 @@ class Repeated:
 
     def close(self) -> None:
         pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -23,11 +23,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from itertools import pairwise
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.cuda.buffers import Arena, Frames, HeadPointers, PeakPointers
 from centermask_runtime.cuda.compile import kernel_image
 from centermask_runtime.cuda.driver import Driver, DriverError
@@ -38,7 +38,7 @@ from centermask_runtime.errors import CenterMaskError, UsageError
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.instances import BoxMasks, Instances
 from centermask_runtime.networks.gpu_network import OUTPUT_NAMES, GpuNetwork, outputs_layout
-from centermask_runtime.pipeline import StageTimes, check_frame
+from centermask_runtime.pipeline import FrameFit, StageTimes
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
@@ -46,7 +46,7 @@ MOMENTS = ("start", "letterboxed", "computed", "end")  # events of a timed frame
 CHANNELS = 3
 
 
-class GpuPipeline:
+class GpuPipeline(Closing):
     """Frames uint8 [H, W, 3] BGR of any size -> Instances, equal to Pipeline's. Owns the network, not the driver."""
 
     def __init__(
@@ -86,7 +86,7 @@ class GpuPipeline:
             self.graph = "no CUDA graph yet: one is captured when a frame size comes again"
             self._refusal: str | None = None
             self._warm = False
-            self._letterbox: Letterbox | None = None
+            self.letterbox = FrameFit(spec.input_hw)
             self._under_way: deque[tuple[FrameSlot, Letterbox, float]] = deque()
             if not graphs:
                 self._refuse("none was asked for")
@@ -182,14 +182,6 @@ class GpuPipeline:
             self.timings = self._measured(start)
         return instances
 
-    def letterbox(self, frame: NDArray[np.uint8]) -> Letterbox:
-        """How this frame is fitted into the network input; computed once a frame size."""
-        check_frame(frame)
-        frame_hw = frame.shape[0], frame.shape[1]
-        if self._letterbox is None or self._letterbox.frame_hw != frame_hw:
-            self._letterbox = Letterbox.fit(frame_hw, self.spec.input_hw)
-        return self._letterbox
-
     def close(self) -> None:
         """Waits for what is under way, then gives everything back. Twice is once."""
         if not (self._free or self._under_way):
@@ -206,14 +198,11 @@ class GpuPipeline:
             raise
         self._resources.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with suppress(CenterMaskError) if error is not None else nullcontext():  # the first error is the one to see
-            self.close()
+            super().__exit__(kind, error, trace)
 
     def _put_frame(self, slot: FrameSlot, letterbox: Letterbox) -> None:
         """The frame that the slot has taken: all of its work up to the download of its results, on the streams."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from centermask_runtime.closing import AllOrNothing
 from centermask_runtime.errors import CenterMaskError, UsageError
 
 
-class PartialFile:
-    """Reserves `path`: write to `.partial`, then commit() or discard(). Raises UsageError if it cannot be written.
+class PartialFile(AllOrNothing):
+    """Reserves `path`: write to `.partial`, then close() or discard(). Raises UsageError if it cannot be written.
 
-    durable: the file outlives a power failure after commit(), and one before leaves the file that was there.
+    durable: the file outlives a power failure after close(), and one before leaves the file that was there.
     """
 
     def __init__(self, path: str | Path, *, durable: bool = False) -> None:
@@ -37,7 +36,7 @@ class PartialFile:
         except OSError as error:
             raise CenterMaskError(f"{self.path} cannot be written: {error.strerror}.") from error
 
-    def commit(self) -> None:
+    def close(self) -> None:
         """Gives the file its name. Raises UsageError, and nothing stays, where that is refused."""
         try:
             if self.durable:  # else the new name may reach the disk before the content does
@@ -51,17 +50,6 @@ class PartialFile:
 
     def discard(self) -> None:
         self.partial.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.commit()
-        else:
-            self.discard()
 
 
 def write_whole(path: str | Path, content: bytes, *, durable: bool = False) -> None:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.errors import DataError
 from centermask_runtime.geometry import Letterbox, clip_boxes
 from centermask_runtime.instances import Instances
@@ -90,7 +90,7 @@ def postprocess(
     )  # fmt: skip
 
 
-class Pipeline:
+class Pipeline(Closing):
     """Frames uint8 [H, W, 3] BGR of any size -> Instances. Owns the network and closes it."""
 
     def __init__(
@@ -113,7 +113,7 @@ class Pipeline:
         self.max_detections, self.classes = chosen.max_detections, chosen.classes
         self.timings: StageTimes | None = None  # of the last call
         self._input = np.empty((1, *spec.input_hw, 3), np.uint8)
-        self._letterbox: Letterbox | None = None
+        self.letterbox = FrameFit(spec.input_hw)
 
     def __call__(self, frame: NDArray[np.uint8]) -> Instances:
         """What is in one frame. Raises DataError when it is not uint8 [H, W, 3]."""
@@ -143,24 +143,23 @@ class Pipeline:
         preprocess.letterbox(frame, letterbox, out=self._input[0])
         return self.network.run(self._input), letterbox
 
-    def letterbox(self, frame: NDArray[np.uint8]) -> Letterbox:
-        """How this frame is fitted into the network input; computed once a frame size."""
-        check_frame(frame)
-        frame_hw = frame.shape[0], frame.shape[1]
-        if self._letterbox is None or self._letterbox.frame_hw != frame_hw:
-            self._letterbox = Letterbox.fit(frame_hw, self.spec.input_hw)
-        return self._letterbox
-
     def close(self) -> None:
         self.network.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+class FrameFit:
+    """How a frame is fitted into the network input; computed once a frame size. Raises DataError for no frame."""
+
+    def __init__(self, input_hw: tuple[int, int]) -> None:
+        self._input_hw = input_hw
+        self._last: Letterbox | None = None
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Letterbox:
+        check_frame(frame)
+        frame_hw = frame.shape[0], frame.shape[1]
+        if self._last is None or self._last.frame_hw != frame_hw:
+            self._last = Letterbox.fit(frame_hw, self._input_hw)
+        return self._last
 
 
 def check_frame(frame: Any) -> None:

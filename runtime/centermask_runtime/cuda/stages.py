@@ -26,13 +26,11 @@ do not fit are not written, and the caller must come again with a larger arena. 
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.cuda.buffers import (
     Arena,
     Block,
@@ -60,7 +58,7 @@ BLOCKS_A_MASK = 16
 PEN_BITS = 4  # of each half width in one 64-bit argument
 
 
-class Stages:
+class Stages(Closing):
     """The compiled kernels for one model and batch size, and how they are launched. Owns the module."""
 
     def __init__(self, driver: Driver, image: bytes, spec: ModelSpec, batch: int = 1) -> None:
@@ -82,14 +80,6 @@ class Stages:
 
     def close(self) -> None:
         self.driver.unload_module(self._module)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # Layouts: what the caller allocates.
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.cuda.buffers import HeadPointers, PeakPointers
 from centermask_runtime.cuda.compile import kernel_image
 from centermask_runtime.cuda.driver import Driver
@@ -25,7 +24,7 @@ from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.networks.open_gpu import gpu_stream, open_gpu_network
 
 
-class HostView:
+class HostView(Closing):
     """Owns the network, and what is `below` it: closed after it. Outputs are new arrays at each call."""
 
     def __init__(
@@ -86,14 +85,6 @@ class HostView:
     def close(self) -> None:
         """Waits for what is under way, then gives everything back. Twice is once."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _peak_pointers(self) -> PeakPointers:
         """Where the detections lie once the work on the stream is done."""

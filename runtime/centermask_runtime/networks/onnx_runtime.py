@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.errors import ModelError, first_line
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
@@ -31,7 +30,7 @@ LOAD_ERRORS = (
 )
 
 
-class OnnxRuntimeNetwork:
+class OnnxRuntimeNetwork(Closing):
     """An exported .onnx of graph level `peaks`. Outputs are new arrays at each call."""
 
     def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> None:
@@ -73,14 +72,6 @@ class OnnxRuntimeNetwork:
 
     def close(self) -> None:
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def read_spec(session: ort.InferenceSession, path: Path) -> ModelSpec:

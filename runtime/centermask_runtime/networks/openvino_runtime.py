@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.errors import ModelError
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
@@ -26,7 +26,7 @@ from centermask_runtime.spec import METADATA_KEY, ModelSpec
 WEIGHTS_KEY = "centermask_weights_sha256"
 
 
-class OpenVinoNetwork:
+class OpenVinoNetwork(Closing):
     """An .xml of graph level `peaks`. Outputs belong to the network; the next call overwrites them."""
 
     def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "CPU") -> None:
@@ -81,14 +81,6 @@ class OpenVinoNetwork:
 
     def close(self) -> None:
         self._request = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _version() -> str:

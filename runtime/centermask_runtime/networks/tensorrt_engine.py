@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from centermask_runtime.closing import Closing
 from centermask_runtime.cuda.driver import Driver
 from centermask_runtime.errors import CenterMaskError, ModelError, first_line
 from centermask_runtime.networks.engine_record import EngineRecord, read_record
@@ -25,7 +25,7 @@ LIBRARIES = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}  # import name -> our
 DYNAMIC = -1  # TensorRT's word for a dimension that the profile leaves open
 
 
-class TensorRTEngine:
+class TensorRTEngine(Closing):
     """A plan on the device. Make a network of it for each video stream; they share the weights."""
 
     def __init__(self, path: str | Path, driver: Driver, *, library: Any = None) -> None:
@@ -60,14 +60,6 @@ class TensorRTEngine:
     def close(self) -> None:
         """After its networks."""
         self._engine = self._runtime = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check(self) -> None:
         """Names, kinds and types of inputs and outputs are what the record says."""

@@ -9,15 +9,15 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from centermask_runtime.closing import AllOrNothing
 from centermask_runtime.errors import CenterMaskError
 from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import PartialFile
 
 
-class CocoWriter:
+class CocoWriter(AllOrNothing):
     """A context manager: leaving it finishes the file, leaving it by an error removes it.
 
     Annotations go straight to the file and images to an unnamed one that is appended at the end. Ids count from 1. What
@@ -68,7 +68,7 @@ class CocoWriter:
             self.discard()
             raise CenterMaskError(f"{self._file.path} cannot be finished: {error.strerror}.") from error
         self._images.close()
-        self._file.commit()
+        self._file.close()
 
     def discard(self) -> None:
         """Gives up: nothing stays on disk."""
@@ -76,14 +76,3 @@ class CocoWriter:
             with suppress(OSError):  # a full disk cannot take the rest of the buffer; the file goes anyway
                 file.close()
         self._file.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.discard()

@@ -6,8 +6,6 @@ from __future__ import annotations
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
 import cv2
@@ -16,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from centermask_runtime.closing import AllOrNothing
 from centermask_runtime.errors import CenterMaskError
 from centermask_runtime.partial_file import PartialFile
 
@@ -24,7 +23,7 @@ BT709 = 1  # FFmpeg's number of the matrix, the primaries and the curve alike
 LIMITED_RANGE = 1
 
 
-class VideoWriter:
+class VideoWriter(AllOrNothing):
     """A context manager: leaving it finishes the file, leaving it by an error removes it.
 
     H.264 in yuv420p needs even sides, so an odd frame repeats its last row or column. The index is at the file's
@@ -103,21 +102,10 @@ class VideoWriter:
         except CenterMaskError:
             self.discard()
             raise
-        self._file.commit()
+        self._file.close()
 
     def discard(self) -> None:
         """Gives up: nothing stays on disk."""
         with suppress(av.FFmpegError, OSError):  # what failed, or has no frame, cannot write its end; it goes anyway
             self._container.close()
         self._file.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.discard()

@@ -156,6 +156,13 @@ def steps(folder: Path, *, rank: int = 0, processes: int = 1, **train: object) -
     return TrainingSteps(samples, rank=rank, processes=processes)
 
 
+@pytest.mark.parametrize("event", ["on_train_batch_start", "on_train_batch_end", "on_train_epoch_end"])
+def test_a_callback_that_fails_ends_both_processes_and_only_the_first_says_so(shapes, tmp_path, event):
+    done = python(ROOT / "tests" / "train_together.py", shapes, tmp_path / "run", 2, event, expect=1)
+    assert done.stderr.rstrip().endswith("DataError: The callback has had enough."), done.stderr
+    assert "[rank1]" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize(("processes", "accumulate"), [(2, 1), (1, 4), (2, 2)])
 def test_processes_and_micro_batches_share_each_step_of_the_whole(shapes, processes, accumulate):
     whole = list(steps(shapes))

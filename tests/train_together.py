@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training as a program of its own, for tests that start it once or in several processes.
 
-usage: train_together.py DATA RUN PROCESSES; writes RUN/losses.json and RUN/heard.json on the first process.
+usage: train_together.py DATA RUN PROCESSES [EVENT]; writes RUN/losses.json and RUN/heard.json on the first process.
+A callback at EVENT fails.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from centermask.training import trainer as trainer_module
 from centermask.training.progress import TrainingDisplay
 from centermask.training.run_folder import DataSource, RunFolder
 from centermask.training.trainer import Trainer
+from centermask_runtime.errors import DataError
 
 CONFIG = Config(
     "together",
@@ -64,7 +66,11 @@ def freeze_norms(trainer: Trainer) -> None:
     trainer.average.model.load_state_dict(trainer.model.state_dict())
 
 
-def train(data: Path, run: Path, processes: int, config: Config = CONFIG) -> Recorder:
+def refuse(_: Trainer) -> None:
+    raise DataError("The callback has had enough.")
+
+
+def train(data: Path, run: Path, processes: int, config: Config = CONFIG, failing: str | None = None) -> Recorder:
     sets = load_coco(*find_split(data, "train")), load_coco(*find_split(data, "val"))
     recorder = Recorder()
     trainer = Trainer(config, *sets, RunFolder(run), device="cpu", devices=processes, display=recorder)
@@ -72,6 +78,8 @@ def train(data: Path, run: Path, processes: int, config: Config = CONFIG) -> Rec
     for event, heard in (("on_train_batch_end", "steps"), ("on_train_epoch_end", "epochs")):
         totals = recorder.heard[heard]
         trainer.callbacks.add(event, lambda trainer, totals=totals: totals.append(float(trainer.losses.total)))
+    if failing is not None:
+        trainer.callbacks.add(failing, refuse)
     trainer.make_run_folder((DataSource.of(sets[0]), DataSource.of(sets[1])))
     trainer.fit()
     return recorder
@@ -81,7 +89,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     trainer_module.CHECK_EVERY = 1
     run = Path(sys.argv[2])
-    recorder = train(Path(sys.argv[1]), run, int(sys.argv[3]), dataclasses.replace(CONFIG, name=run.name))
+    failing = sys.argv[4] if len(sys.argv) > 4 else None
+    recorder = train(Path(sys.argv[1]), run, int(sys.argv[3]), dataclasses.replace(CONFIG, name=run.name), failing)
     if recorder.losses:
         (run / "losses.json").write_text(json.dumps(recorder.losses))
         (run / "heard.json").write_text(json.dumps(recorder.heard))

@@ -7,8 +7,8 @@ looked at (each 20th and each epoch's last; NaN before the first), and from on_t
 epoch's mean.
 
 With several processes the functions are called on the first one only, so they must not start a collective operation;
-`losses` are the whole step's, all processes together, and `batches` the first one's. What one raises ends the training:
-of a CenterMaskError the other processes are told, except at the events of a step.
+`losses` are the whole step's, all processes together, and `batches` the first one's. What one raises ends the training;
+a CenterMaskError ends the other processes as well, at the events of a step as soon as the step is done.
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ class Trainer:
         self.seconds = 0.0  # spent in training, all sessions together
         self.loss_sum = torch.zeros(len(Losses._fields), device=self.fabric.device)  # of this epoch's steps
         self.settled = True  # no step is half done
+        self._step_error: CenterMaskError | None = None  # of a callback
         self.batches: list[Batch] = []  # the rest is for callbacks
         self.losses = Losses(*torch.full((len(Losses._fields),), math.nan))
         self.row: dict[str, float | int] = {}
@@ -260,14 +261,20 @@ class Trainer:
             )
 
     def _look(self) -> None:
-        """Stops between two steps if this process, or another one, was asked to."""
-        if self.group.any(self.interrupt.asked):
+        """Stops between two steps if this process, or another one, was asked to, or a step's callback failed."""
+        asked, failed = self.group.sum(self.interrupt.asked, self._step_error is not None)
+        if failed:
+            self.group.raise_first(self._step_error)
+        if asked:
             self.interrupt.stop()
 
     def _tell(self, event: str) -> None:
-        if event in STEP_EVENTS:  # too often for the others to wait
-            if self.group.main:
-                self.callbacks.run(event, self)
+        if event in STEP_EVENTS:  # too often for the others to wait: they hear of an error when they look
+            try:
+                if self.group.main:
+                    self.callbacks.run(event, self)
+            except CenterMaskError as error:
+                self._step_error = error
             return
         with self.group.together() as main:
             if main:

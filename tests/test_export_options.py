@@ -46,6 +46,7 @@ CALIBRATED = {"precision": "int8", "calib_data": Path("images")}
         ({"workspace_gib": 2.0}, "--workspace is for --format trt and trt-rtx, not onnx"),
         ({"workspace_gib": 0.0, "format": "trt"}, "more than 0 GiB"),
         ({"timing_cache": Path("c"), "format": "trt-rtx"}, "timed and chosen on the user's GPU"),
+        ({"timing_cache": Path("no/folder/c"), "format": "trt"}, "in a folder that does not exist"),
         ({"version_compatible": True, "format": "trt-rtx"}, "--version-compatible is for --format trt"),
         ({"hardware_compatibility": "ampere+"}, "--hardware-compatibility is for --format trt"),
         ({"hardware_compatibility": "all", "format": "trt"}, "--hardware-compatibility all is not known"),

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from centermask_export.convert import publish
 from centermask_export.onnx_file import data_file, files_of, read_graph, read_spec, write_onnx
 from centermask_runtime.errors import ExportError, ModelError
 from centermask_runtime.spec import METADATA_KEY
@@ -62,6 +63,17 @@ def test_a_small_model_in_place_of_a_large_one_leaves_no_weights(graph, tmp_path
     write_onnx(graph, path, external_from=4000)
     write_onnx(copy, path)
     assert list(tmp_path.iterdir()) == [path]
+    np.testing.assert_array_equal(result(path), WEIGHTS + 1)
+
+
+def test_an_export_of_a_small_model_in_place_of_a_large_one_leaves_no_weights_either(graph, tmp_path):
+    path, draft = tmp_path / "m.onnx", tmp_path / "draft" / "m.onnx"
+    copy = onnx.ModelProto.FromString(graph.SerializeToString())
+    write_onnx(graph, path, external_from=4000)
+    draft.parent.mkdir()
+    write_onnx(copy, draft)
+    publish(draft, path)
+    assert sorted(tmp_path.iterdir()) == [draft.parent, path]
     np.testing.assert_array_equal(result(path), WEIGHTS + 1)
 
 

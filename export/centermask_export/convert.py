@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from centermask_export.gpu import Gpu
-from centermask_export.onnx_file import read_graph, read_spec
+from centermask_export.onnx_file import data_file, read_graph, read_spec
 from centermask_export.options import ENGINES, ExportOptions
 from centermask_export.to_tensorrt import BuiltEngine, Progress, require_builder, write_tensorrt
 from centermask_runtime.errors import UsageError
@@ -133,11 +133,14 @@ def publish(draft: Path, output: Path) -> None:
     if output.is_dir():
         raise UsageError(f"{output} cannot be written, it is a folder: choose another output.")
     beside = [draft.with_name(f"{draft.name}{ending}") for ending in (".json", ".data")]
+    stale = output.suffix == ".onnx" and not data_file(draft).is_file()  # weights of a larger model that was here
     for file in (*beside, draft.with_suffix(".bin")):
         if file.is_file() and file != draft:
             name = f"{output.name}{file.suffix}" if file in beside else output.with_suffix(file.suffix).name
             os.replace(file, output.with_name(name))
     os.replace(draft, output)
+    if stale:
+        data_file(output).unlink(missing_ok=True)
 
 
 def openvino_network(onnx_file: Path, spec: ModelSpec, folder: Path) -> Network | None:

@@ -160,6 +160,8 @@ class ExportOptions:
             if given and not builds:
                 why = ", whose kernels are timed and chosen on the user's GPU" if self.format == "trt-rtx" else ""
                 raise UsageError(f"{flag} is for --format trt, not {self.format}{why}; leave it out.")
+        if self.timing_cache is not None and not self.timing_cache.resolve().parent.is_dir():
+            raise UsageError(f"--timing-cache {self.timing_cache} is in a folder that does not exist; make it first.")
         if self.hardware_compatibility is not None:
             _one_of("--hardware-compatibility", self.hardware_compatibility, HARDWARE_COMPATIBILITY)
         if self.workspace_gib is not None:

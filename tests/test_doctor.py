@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor names each planted fault and nothing else; where pycocotools can tell, it agrees.
+"""The doctor names each fault planted in the annotations and nothing else; where pycocotools can tell, it agrees.
 
 Each test plants one fault in a sound data set of real images (the nuclei as polygons) and compares what is found before
 and after.
@@ -8,62 +8,35 @@ and after.
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
-import shutil
-import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nuclei_polygons import CATEGORY_IDS, polygon_content
+from nuclei_polygons import CATEGORY_IDS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from benchmarks.three_layouts import write_coco, write_yolo
-from centermask.cli import main
 from centermask.data.coco import find_split, load_coco
 from centermask.data.doctor.examine import examine
 from centermask.data.doctor.findings import KINDS, Severity
 from centermask.data.doctor.polygons import crosses_itself
 from centermask.data.layouts import recognise
 from centermask_runtime.errors import DataError
+from tests.sound_data import Content, found, refuses, write_sound
 
-Content = dict[str, Any]
 BOW_TIE = [10.0, 10.0, 40.0, 40.0, 40.0, 10.0, 10.0, 40.0]
 
 
-@pytest.fixture(scope="module")
-def contents() -> dict[str, tuple[Content, Path]]:
-    return {split: polygon_content(split, 3, 25) for split in ("train", "val")}
-
-
 @pytest.fixture
-def sound(contents, tmp_path) -> tuple[Path, Content]:
-    """A data set to spoil, with copies of its images, and the content of its training split."""
-    for split, (content, images) in contents.items():
-        write_coco(tmp_path, split, content, images)
-        for link in (tmp_path / split).iterdir():
-            original = link.resolve()
-            link.unlink()
-            shutil.copy(original, link)
-    return tmp_path, copy.deepcopy(contents["train"][0])
-
-
-def found(folder: Path) -> dict[str, tuple[int, list[str]]]:
-    """Kind -> count and examples, hints about rare classes aside."""
-    return {one.kind: (one.count, one.examples) for one in examine(recognise(folder)[0].splits).findings}
-
-
-def first_image(folder: Path) -> Path:
-    return sorted((folder / "train").iterdir())[0]
+def sound(tmp_path) -> tuple[Path, Content]:
+    return tmp_path, write_sound(tmp_path)
 
 
 def truth(folder: Path) -> COCO:
@@ -173,14 +146,6 @@ CONSEQUENCES = {
 }
 
 
-def refuses(call: Callable[[], Any]) -> bool:
-    try:
-        call()
-    except Exception:  # pycocotools raises whatever C or NumPy does
-        return True
-    return False
-
-
 def box_iou(coco: COCO, one: dict[str, Any]) -> float:
     tight = coco_mask.toBbox(coco.annToRLE(one))
     return float(coco_mask.iou(np.array([one["bbox"]], float), tight[None].astype(float), [0])[0, 0])
@@ -278,102 +243,6 @@ def test_what_leaves_its_image_is_named(sound, kind, box, polygon):
             load_coco(*find_split(folder, "train"))
 
 
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def turn_by_exif(path: Path) -> None:
-    """Stores the same pixels as a JPEG under the same name, with orientation 6."""
-    jpeg = cv2.imencode(".jpg", cv2.imread(str(path)))[1].tobytes()
-    exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, 3, 1, 6, 0)
-    path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
-
-
-def enlarge(path: Path) -> None:
-    image = cv2.imread(str(path))
-    cv2.imwrite(str(path), cv2.resize(image, (image.shape[1] + 8, image.shape[0])))
-
-
-def leak(path: Path) -> None:
-    other = sorted((path.parents[1] / "val").iterdir())[0]
-    other.write_bytes(path.read_bytes())
-
-
-def leak_again_as_jpeg(path: Path) -> None:
-    other = sorted((path.parents[1] / "val").iterdir())[0]
-    other.write_bytes(cv2.imencode(".jpg", cv2.imread(str(path)), [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes())
-
-
-@pytest.mark.parametrize(
-    ("kind", "spoil", "refused"),
-    [
-        ("missing-image", Path.unlink, True),
-        ("unreadable-image", lambda path: path.write_text("not an image"), True),
-        ("unreadable-image", lambda path: path.write_bytes(b""), True),
-        ("truncated-image", cut_short, True),
-        ("size-mismatch", enlarge, True),
-        ("exif-rotation", turn_by_exif, False),
-        ("leakage", leak, None),
-        ("near-duplicate", leak_again_as_jpeg, None),
-    ],
-)
-def test_a_fault_in_a_file_is_named(sound, kind, spoil, refused):
-    folder, _ = sound
-    path = first_image(folder)
-    spoil(path)
-    findings = found(folder)
-    consequences = {"size-mismatch"} if kind in ("leakage", "near-duplicate") else set()
-    assert kind in findings and set(findings) - {kind} <= consequences, findings
-    assert findings[kind][0] == 1 and path.name in findings[kind][1][0]
-    if refused is not None:
-        assert refused == refuses(lambda: load_coco(*find_split(folder, "train")).image(0))
-
-
-def test_a_jpeg_that_is_cut_short_is_named(sound):
-    folder, _ = sound
-    path = first_image(folder)
-    jpeg = cv2.imencode(".jpg", cv2.imread(str(path)))[1].tobytes()
-    for length, kinds in ((len(jpeg), set()), (len(jpeg) - 40, {"truncated-image"}), (700, {"truncated-image"})):
-        path.write_bytes(jpeg[:length])
-        assert set(found(folder)) == kinds
-
-
-def test_equal_files_in_one_split_are_named(sound):
-    folder, _ = sound
-    one, other = sorted((folder / "val").iterdir())[:2]
-    other.write_bytes(one.read_bytes())
-    findings = found(folder)
-    assert findings["duplicate-image"][0] == 1 and "leakage" not in findings
-    assert one.name in findings["duplicate-image"][1][0] and other.name in findings["duplicate-image"][1][0]
-
-
-def test_different_real_images_are_no_near_duplicates(shared_data):
-    images = sorted((shared_data / "coco" / "val2017").iterdir())[:40]
-    from centermask.data.doctor.files import Print, _facts_of
-    from centermask.data.doctor.splits import _near
-
-    prints = [Print(path.name, b"", _facts_of(path).thumbnail) for path in images]
-    assert _near(prints[:20], prints[20:]) == []
-    assert [(one.where, other.where) for one, other in _near(prints, prints)] == [(p.where, p.where) for p in prints]
-
-
-def test_faults_of_yolo_labels_are_all_named_with_their_lines(contents, tmp_path):
-    for split, (content, images) in contents.items():
-        write_yolo(tmp_path, split, content, images)
-    assert found(tmp_path) == {}
-    labels = sorted((tmp_path / "labels" / "train").iterdir())[0]
-    lines = labels.read_text().splitlines()
-    lines += ["0 .5 .5 .2 .2", "0 .5 .5 .2 .2", "7 .1 .1 .5 .1 .5 .5", "0 .1 .1", lines[0]]
-    lines += ["0 .1 .1 .4 .4 .4 .1 .1 .4"]
-    labels.write_text("\n".join(lines))
-    findings = found(tmp_path)
-    assert {kind: count for kind, (count, _) in findings.items()} == {
-        "box-only": 2, "bad-label-line": 2, "duplicate-object": 1, "self-crossing-polygon": 1,
-    }  # fmt: skip
-    assert f"{labels.name} line {len(lines) - 5}" in findings["box-only"][1][0]
-    assert f"{labels.name} line {len(lines)}" in findings["self-crossing-polygon"][1][0]
-
-
 def test_classes_that_are_rare_or_differ_between_splits_are_named(sound):
     folder, content = sound
     few = [one for one in content["annotations"] if one["category_id"] == 90][3:]
@@ -390,63 +259,6 @@ def test_crowds_are_neither_counted_nor_held_against_their_area(sound):
     (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
     assert found(folder) == {}
     assert sum(examine(recognise(folder)[0].splits).objects["train"].values()) == len(content["annotations"]) - 1
-
-
-def run(*arguments: str) -> int:
-    try:
-        main(list(arguments))
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
-
-
-def test_the_exit_code_tells_errors_from_warnings(sound, capsys):
-    folder, content = sound
-    assert run("doctor", "--data", str(folder), "--strict") == 0
-    assert "Nothing to find fault with" in capsys.readouterr().out
-    content["annotations"].append({**content["annotations"][0], "id": 999})
-    annotations = folder / "annotations" / "instances_train.json"
-    annotations.write_text(json.dumps(content))
-    assert run("doctor", "--data", str(folder)) == 0
-    assert run("doctor", "--data", str(folder), "--strict") == 3
-    assert run("doctor", "--data", str(folder), "--split", "val", "--strict") == 0
-    capsys.readouterr()
-    first_image(folder).unlink()
-    assert run("doctor", "--data", str(folder), "--json") == 3
-    report = json.loads(capsys.readouterr().out)
-    assert [one["kind"] for one in report["findings"]] == ["missing-image", "duplicate-object"]
-    assert (report["errors"], report["warnings"], report["hints"]) == (1, 1, 0)
-    assert report["splits"]["train"]["images"] == 3
-    assert run("doctor", "--annotations", str(annotations), "--images", str(folder / "train"), "--json") == 3
-
-
-def test_trainval_repeats_its_parts_and_is_no_leakage_unless_named(sound, capsys):
-    folder, content = sound
-    shutil.copytree(folder / "train", folder / "trainval")
-    (folder / "annotations" / "instances_trainval.json").write_text(json.dumps(content))
-    assert run("doctor", "--data", str(folder), "--json") == 0
-    assert set(json.loads(capsys.readouterr().out)["splits"]) == {"train", "val"}
-    assert run("doctor", "--data", str(folder), "--split", "train", "--split", "trainval") == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        ((), 2, "Name the data set by --data FOLDER"),
-        (("--annotations", "a.json"), 2, "with --images"),
-        (("--data", "nowhere"), 3, "There is no folder 'nowhere'"),
-        (("--data", "."), 3, "No split 'val' of a data set"),
-        (("--data", "sound", "--split", "test"), 3, "which has train, val"),
-        (("--annotations", "a.json", "--images", "."), 3, "no annotation file"),
-    ],
-)
-def test_what_cannot_be_examined_is_one_sentence(sound, arguments, code, says, capsys, monkeypatch, tmp_path):
-    place = tmp_path / "elsewhere"
-    place.mkdir()
-    monkeypatch.chdir(place)
-    (place / "sound").symlink_to(sound[0])
-    assert run("doctor", *arguments) == code
-    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("counts", ["abc", "P", [3, 4], [-5, 9], ["7"], None, 12])
@@ -468,5 +280,5 @@ def test_what_the_loader_alone_refuses_is_named_too(sound, monkeypatch):
 
 
 def test_every_kind_is_planted_somewhere():
-    text = Path(__file__).read_text()
+    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_doctor*.py"))
     assert [kind for kind in KINDS if f'"{kind}"' not in text] == []

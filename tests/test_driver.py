@@ -185,7 +185,7 @@ import dataclasses
 from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.pipeline import Pipeline
 from centermask_runtime.spec import ModelSpec
-from tests.test_gpu_pipeline import CpuNetwork, UploadedNetwork, assert_same, given_sets, random_frames
+from tests.given_networks import CpuNetwork, UploadedNetwork, assert_same, given_sets, random_frames
 
 spec = ModelSpec("small", ("cat", "dog"), (1, 2), (64, 96), (0.4,) * 3, (0.3,) * 3, shape_size=8, saliency_channels=2,
                  max_detections=8)

@@ -28,7 +28,7 @@ from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.images import read_image
 from tests.cuda_cpu.compare import gpu_is_there
 from tests.cuda_cpu.cpu_driver import CpuDriver
-from tests.test_gpu_pipeline import UploadedNetwork, given_sets, random_frames
+from tests.given_networks import UploadedNetwork, given_sets, random_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_no_gpu = pytest.mark.skipif(gpu_is_there(), reason="this machine has a GPU")

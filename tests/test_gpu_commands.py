@@ -37,7 +37,7 @@ from tests.cuda_cpu.build import compiler
 from tests.cuda_cpu.compare import gpu_is_there
 from tests.cuda_cpu.cpu_driver import CpuDriver
 from tests.exported_models import released_onnx
-from tests.test_gpu_pipeline import CpuNetwork, GivenNetwork, OnStream, given_sets, peak_outputs, random_frames
+from tests.given_networks import CpuNetwork, GivenNetwork, OnStream, given_sets, peak_outputs, random_frames
 
 NUCLEI = Path(__file__).parent / "data" / "nuclei"
 ONE_THREAD = "--threads", 1

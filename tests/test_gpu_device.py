@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pipeline on a real GPU. Each test has its twin on the CPU build (test_gpu_pipeline.py, test_driver.py)."""
+"""The pipeline on a real GPU. Each test has its twin on the CPU build (test_gpu_pipeline.py, test_gpu_slots.py,
+test_driver.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from centermask_runtime.errors import ModelError
 from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.pipeline import Pipeline
 from tests.cuda_cpu.compare import gpu_is_there
-from tests.test_gpu_pipeline import RUNS_HW, CpuNetwork, UploadedNetwork, assert_same, given_sets, random_frames
+from tests.given_networks import RUNS_HW, CpuNetwork, UploadedNetwork, assert_same, given_sets, random_frames
 
 pytestmark = pytest.mark.skipif(not gpu_is_there(), reason="needs an NVIDIA GPU and its driver")
 LONG_RUN = 10_000  # frames

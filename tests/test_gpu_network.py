@@ -27,7 +27,7 @@ from centermask_runtime.networks.tensorrt_engine import TensorRTEngine
 from centermask_runtime.pipeline import Pipeline
 from tests import fake_tensorrt_runtime
 from tests.cuda_cpu.cpu_driver import CpuDriver
-from tests.test_gpu_pipeline import CpuNetwork, OnStream, assert_same, given_sets, random_frames
+from tests.given_networks import CpuNetwork, OnStream, assert_same, given_sets, random_frames
 from tests.test_onnx_runtime import tiny_graph
 
 AZURE = "AzureExecutionProvider"

@@ -12,20 +12,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import yaml
-from nuclei_polygons import CLASSES, NUCLEI, polygon_content, write_polygons
-from PIL import Image
+from nuclei_polygons import CLASSES, polygon_content, write_polygons
 from pycocotools import mask as coco_mask
-from scipy.io import savemat
 
 from benchmarks.three_layouts import write_three, write_yolo
 from centermask.cli import main
 from centermask.config import Config, InputConfig, LossConfig, ModelConfig, TrainConfig
 from centermask.data.coco import CocoDataset, ObjectMask, find_split, load_coco
-from centermask.data.layouts import dataset_root, find_dataset, recognise
-from centermask.data.voc import CLASS_NAMES
+from centermask.data.layouts import dataset_root, find_dataset
 from centermask.evaluation.coco_ap import coco_ap, load_ground_truth
 from centermask_runtime.errors import DataError
+from tests.written_layouts import opened, write_voc, yolo
 
 LAYOUTS = ("coco", "roboflow", "yolo")
 
@@ -47,10 +44,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def opened(folder: Path, split: str) -> CocoDataset:
-    return load_coco(*find_split(folder, split))
 
 
 def same(one: ObjectMask, other: ObjectMask) -> bool:
@@ -196,203 +189,6 @@ NUCLEUS = {"id": 1, "name": "nucleus", "supercategory": "cells"}
 )
 def test_only_roboflows_placeholder_is_no_class(tmp_path, categories, annotated, names):
     assert opened(roboflow(tmp_path, categories, annotated), "val").class_names == names
-
-
-def yolo(folder: Path, lines: str = "0 .1 .1 .5 .1 .5 .5", **data: object) -> Path:
-    """Two images of 40 x 30, the second without labels."""
-    for name in ("a", "b"):
-        place = folder / "images" / "val" / f"{name}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 30), "grey").save(place)
-    (folder / "labels" / "val").mkdir(parents=True)
-    (folder / "labels" / "val" / "a.txt").write_text(lines)
-    (folder / "data.yaml").write_text(yaml.safe_dump({"val": "images/val", "names": ["cat", "dog"], **data}))
-    return folder
-
-
-def test_a_label_line_is_one_object_in_pixels_of_the_image(tmp_path):
-    lines = "1 0.25 0.2 0.75 0.2 0.75 0.8 0.25 0.8\n\n0 0 0 0.1 0 0.1 0.1\n"
-    dataset = opened(yolo(tmp_path, lines), "val")
-    first, second = dataset.objects(0)
-    assert first.rect == (10, 6, 30, 24) and first.crop.all() and not first.crowd
-    assert [dataset.class_names[one.label] for one in (first, second)] == ["dog", "cat"]
-    assert len(dataset) == 2 and dataset.objects(1) == []
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        {"names": {0: "cat", 1: "dog"}},
-        {"path": "."},
-        {"path": "../datasets/pets"},  # somebody else's machine: the split lies beside data.yaml
-        {"val": "../images/val"},  # Roboflow
-        {"val": None, "valid": "images/val"},
-        {"val": ["images/val"]},
-        {"val": "val.txt"},
-        {"train": "images/gone"},
-    ],
-)
-def test_data_files_are_read_as_people_write_them(tmp_path, data):
-    folder = yolo(tmp_path, **data)
-    (folder / "val.txt").write_text("./images/val/b.png\n./images/val/a.png\n")
-    for place in (folder, folder / "data.yaml"):
-        dataset = opened(find_dataset(place), "val")
-        assert dataset.class_names == ("cat", "dog") and [len(dataset.objects(i)) for i in range(2)] == [1, 0]
-    assert list(recognise(folder)[0].splits) == ["val"]
-
-
-def test_another_yaml_file_is_no_data_set(tmp_path):
-    (tmp_path / "config.yaml").write_text("names: {a: 1}\nlr: 0.1")
-    assert recognise(tmp_path) == []
-    yolo(tmp_path)
-    (tmp_path / "data.yaml").rename(tmp_path / "pets.yaml")
-    (tmp_path / "config.yaml").unlink()
-    assert [layout.name for layout in recognise(tmp_path)] == ["YOLO-seg"]
-
-
-@pytest.mark.parametrize(
-    ("lines", "says"),
-    [
-        ("0 .5 .5 .2 .2", "line 1 is a box and no polygon; CenterMask learns masks"),
-        ("0 .1 .1 .5 .1 .5 .5\n0 .1 .1 .5", "line 2 has 3 numbers after the class"),
-        ("0 .1 .1 .5 .1 .5 .5 .7", "line 1 has 7 numbers"),
-        ("2 .1 .1 .5 .1 .5 .5", "line 1 is of class 2, but data.yaml names the classes 0 to 1"),
-        ("0.5 .1 .1 .5 .1 .5 .5", "is of class 0.5"),
-        ("0 10 10 20 10 20 20", "coordinates outside 0..1"),
-        ("0 nan .1 .5 .1 .5 .5", "coordinates outside 0..1"),
-        ("cat .1 .1 .5 .1 .5 .5", "a word that is no number"),
-    ],
-)
-def test_a_bad_label_line_is_refused_with_file_and_line(tmp_path, lines, says):
-    with pytest.raises(DataError) as caught:
-        opened(yolo(tmp_path, lines), "val")
-    assert says in str(caught.value) and str(tmp_path / "labels" / "val" / "a.txt") in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ("names: [", "data.yaml is not YAML"),
-        ("val: images/val", "has no 'names'"),
-        ("[1, 2]", "has no 'names'"),
-        ("names: {1: a, 2: b}\nval: images/val", "must number its classes from 0"),
-        ("names: [a]\nval: [images/val, images/more]", "list the images of several folders in one .txt file"),
-        ("names: [a]\nval: labels", "names no images"),
-        ("names: [a]\nval: images/gone", "No split 'val'"),
-    ],
-)
-def test_a_bad_data_file_is_refused(tmp_path, change, says):
-    (yolo(tmp_path) / "data.yaml").write_text(change)
-    with pytest.raises(DataError, match=says):
-        opened(tmp_path, "val")
-
-
-def test_a_listed_image_that_is_gone_or_no_image_is_named(tmp_path):
-    yolo(tmp_path, val="val.txt")
-    (tmp_path / "val.txt").write_text("images/val/a.png\nimages/val/c.png\n")
-    with pytest.raises(DataError, match=r"c\.png cannot be read"):
-        opened(tmp_path, "val")
-    (tmp_path / "images" / "val" / "c.png").write_text("no image")
-    with pytest.raises(DataError, match=r"c\.png cannot be read"):
-        opened(tmp_path, "val")
-
-
-def object_maps(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A real image with numbered nuclei, outlines void: image, object numbers, class numbers (1 to 20 in turn)."""
-    dataset = opened(NUCLEI, "val")
-    image = dataset.image(index)
-    objects = np.zeros(image.shape[:2], np.uint8)
-    classes = np.zeros(image.shape[:2], np.uint8)
-    for number, one in enumerate(dataset.objects(index)[:25], 1):
-        x0, y0, x1, y1 = one.rect
-        objects[y0:y1, x0:x1][one.crop] = number
-        classes[y0:y1, x0:x1][one.crop] = (number - 1) % 20 + 1
-    edge = cv2.morphologyEx(objects, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    edge &= cv2.morphologyEx(objects, cv2.MORPH_TOPHAT, np.ones((3, 3), np.uint8)) == 0
-    return image, np.where(edge, 255, objects).astype(np.uint8), np.where(edge, 255, classes).astype(np.uint8)
-
-
-def write_voc(root: Path, names: list[str]) -> Path:
-    for folder in ("JPEGImages", "SegmentationObject", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    palette = np.random.default_rng(0).integers(0, 255, 768).tolist()
-    for index, name in enumerate(names):
-        image, *maps = object_maps(index)
-        Image.fromarray(image[..., ::-1]).save(root / "JPEGImages" / f"{name}.jpg")
-        for folder, values in zip(("SegmentationObject", "SegmentationClass"), maps, strict=True):
-            picture = Image.fromarray(values, "P")
-            picture.putpalette(palette)
-            picture.save(root / folder / f"{name}.png")
-    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(names) + "\n")
-    return root
-
-
-def write_sbd(root: Path, names: list[str]) -> Path:
-    for folder in ("img", "inst", "cls"):
-        (root / folder).mkdir(parents=True)
-    for index, name in enumerate(names):
-        image, objects, classes = object_maps(index)
-        objects, classes = np.where(objects == 255, 0, objects), np.where(classes == 255, 0, classes)
-        categories = np.array([[classes[objects == number].max()] for number in range(1, objects.max() + 1)], np.uint8)
-        Image.fromarray(image[..., ::-1]).save(root / "img" / f"{name}.jpg")
-        savemat(root / "inst" / f"{name}.mat", {"GTinst": {"Segmentation": objects, "Categories": categories}})
-        savemat(root / "cls" / f"{name}.mat", {"GTcls": {"Segmentation": classes}})
-    (root / "val.txt").write_text("\n".join(names) + "\n")
-    return root
-
-
-@pytest.mark.parametrize(
-    ("write", "place", "layout"),
-    [
-        (write_voc, "VOCdevkit/VOC2012", "VOC"),
-        (write_voc, ".", "VOC"),
-        (write_sbd, "benchmark_RELEASE/dataset", "SBD"),
-        (write_sbd, ".", "SBD"),
-    ],
-)
-def test_maps_of_object_numbers_become_masks_without_the_void(tmp_path, write, place, layout):
-    write(tmp_path / place, ["2007_000032", "2007_000039"])
-    assert [(one.name, list(one.splits)) for one in recognise(tmp_path)] == [(layout, ["val"])]
-    dataset = opened(tmp_path, "val")
-    assert dataset.class_names == CLASS_NAMES and dataset.category_ids == tuple(range(1, 21))
-    for index in range(2):
-        image, objects, classes = object_maps(index)
-        assert dataset.image(index).shape == image.shape
-        numbers = [number for number in np.unique(objects) if number not in (0, 255)]
-        assert len(numbers) > 10
-        for one, number in zip(dataset.objects(index), numbers, strict=True):
-            full = np.zeros(objects.shape, np.bool_)
-            full[one.rect[1] : one.rect[3], one.rect[0] : one.rect[2]] = one.crop
-            np.testing.assert_array_equal(full, objects == number)
-            assert dataset.category_ids[one.label] == classes[objects == number].max()
-
-
-def test_damaged_voc_and_sbd_files_are_named(tmp_path):
-    voc, sbd = write_voc(tmp_path / "voc", ["x"]), write_sbd(tmp_path / "sbd", ["x"])
-
-    def refused(folder: Path, says: str) -> None:
-        with pytest.raises(DataError, match=says):
-            opened(folder, "val")
-
-    (voc / "SegmentationClass" / "x.png").write_bytes((voc / "JPEGImages" / "x.jpg").read_bytes())
-    refused(voc, r"SegmentationClass/x\.png is no palette image but RGB")
-    Image.fromarray(np.zeros((5, 5), np.uint8)).save(voc / "SegmentationClass" / "x.png")
-    refused(voc, "of x in .* differ in size")
-    objects = np.asarray(Image.open(voc / "SegmentationObject" / "x.png"))
-    Image.fromarray(np.zeros_like(objects)).save(voc / "SegmentationClass" / "x.png")
-    refused(voc, "object 1 of x has the class 0")
-    (voc / "SegmentationClass" / "x.png").write_bytes(b"\x89PNG")
-    refused(voc, "cannot be read as an image")
-    (voc / "SegmentationObject" / "x.png").unlink()
-    refused(voc, r"There is no .*SegmentationObject/x\.png")
-    (voc / "ImageSets" / "Segmentation" / "val.txt").write_text("x\nx\n")
-    refused(voc, "lists x twice")
-    savemat(sbd / "inst" / "x.mat", {"GTcls": 1})
-    refused(sbd, r"inst/x\.mat is no SBD file with GTinst")
-    (sbd / "inst" / "x.mat").write_bytes(b"no")
-    refused(sbd, r"inst/x\.mat is no SBD file")
-    (sbd / "inst" / "x.mat").unlink()
-    refused(sbd, r"lists x, but there is no .*inst/x\.mat")
 
 
 def test_the_year_2017_goes_before_others_which_have_names_of_their_own(tmp_path):

@@ -16,6 +16,7 @@ from tests.cuda_cpu.build import build, compiler
 from tests.cuda_cpu.compare import Device, gpu_is_there
 from tests.cuda_cpu.cpu_driver import CpuDriver
 
+pytest.register_assert_rewrite("tests.given_networks")  # its asserts show both values, too
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 

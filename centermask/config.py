@@ -154,6 +154,11 @@ class Config:
         for key, given in (("train.steps", self.train.steps), ("train.lr_batch", self.train.lr_batch)):
             if given is not None and given < 1:
                 raise UsageError(f"{key} must be at least 1 or null, not {given}.")
+        if not all(0 < drop < 1 for drop in self.train.drops):
+            raise UsageError(
+                f"train.drops are parts of the run, between 0 and 1, not {list(self.train.drops)}; of 90 epochs the "
+                "60th is 0.667."
+            )
         if self.train.compile and self.train.recompute:
             raise UsageError(
                 "train.recompute and train.compile exclude each other, as a compiled network chooses itself what to "

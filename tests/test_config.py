@@ -49,7 +49,7 @@ def test_shipped_configs_leave_no_value_to_a_default(path):
 @given(
     lr=st.floats(1e-8, 1.0),
     side=st.integers(1, 40),
-    drops=st.lists(st.floats(0, 1), max_size=4),
+    drops=st.lists(st.floats(0.01, 0.99), max_size=4),
     crop=st.none() | st.integers(1, 20),
     flag=st.booleans(),
 )
@@ -110,6 +110,7 @@ def test_crop_takes_the_place_of_the_input_in_training():
             "name: x\nmodel: {saliency: both}",
             "model.saliency 'both' is unknown; known are: class_agnostic, class_specific",
         ),
+        ("name: x\ntrain: {drops: [50, 65]}", "train.drops are parts of the run, between 0 and 1, not [50.0, 65.0]"),
         ("name: x\ntrain: {precision: fp16}", "train.precision 'fp16' is unknown; known are: 16-mixed"),
         ("name: x\ntrain: {epochs: many}", "file: 'train.epochs' must be a whole number, not 'many'."),
         ("name: x\ntrain: {epochs: 1.5}", "file: 'train.epochs' must be a whole number, not 1.5."),

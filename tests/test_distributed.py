@@ -137,14 +137,24 @@ def test_the_command_under_torchrun_makes_one_run_that_one_process_can_resume(sh
     assert again.step == 4 and again.loss_sum.tolist() == pytest.approx(run.load_checkpoint()["loss_sum"])
 
 
-def test_an_image_that_one_process_cannot_read_ends_both_with_one_sentence(tmp_path):
-    write_shapes(tmp_path / "data", 4, seed=1, val_count=1, size_hw=(64, 64), max_objects=3)
-    (tmp_path / "data" / "train" / "000003.png").write_bytes(b"\x89PNG not much")
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_image_that_one_process_cannot_read_ends_both_with_one_sentence(tmp_path, split):
+    write_shapes(tmp_path / "data", 4, seed=1, val_count=2, size_hw=(64, 64), max_objects=3)
+    damaged = sorted((tmp_path / "data" / split).iterdir())[-1]
+    damaged.write_bytes(b"\x89PNG not much")
     (tmp_path / "tiny.yaml").write_text(YAML)
     options = ("--config", tmp_path / "tiny.yaml", "--data", tmp_path / "data", "--device", "cpu", "--output", tmp_path)
     done = python(*TORCHRUN, "-m", "centermask", "train", *options, "--quiet", expect=1)  # torchrun's own code
     sentences = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(sentences) == 1 and "000003.png" in sentences[0], done.stderr
+    assert len(sentences) == 1 and damaged.name in sentences[0] and "[rank" not in done.stderr, done.stderr
+
+
+def test_starting_weights_that_are_not_there_are_missed_once(shapes, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(YAML)
+    options = ("--config", tmp_path / "tiny.yaml", "--data", shapes, "--device", "cpu", "--output", tmp_path)
+    weights = ("--weights", tmp_path / "none.safetensors")
+    done = python(*TORCHRUN, "-m", "centermask", "train", *options, *weights, "--quiet", expect=1)
+    assert done.stderr.count("Error: ") == 1 and "none.safetensors" in done.stderr, done.stderr
 
 
 # ---- without processes ----------------------------------------------------------------------------------------------
@@ -191,6 +201,13 @@ def test_what_cannot_be_shared_is_refused(shapes):
         steps(shapes, processes=3)
     with pytest.raises(DataError, match=r"has 9 images, too few for 16 processes with train.accumulate 2"):
         steps(shapes, batch=32, processes=16, accumulate=2)
+
+
+def test_single_values_to_normalise_are_refused(shapes):
+    with pytest.raises(UsageError, match=r"Images of 32 x 32 pixels one by one are a single value"):
+        steps(shapes, crop=(32, 32), batch=2, processes=2)
+    assert steps(shapes, crop=(32, 32), batch=4, processes=2).steps_an_epoch == 2
+    assert steps(shapes, crop=(32, 64), batch=2, processes=2).steps_an_epoch == 4
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -64,6 +64,7 @@ def test_trainval_repeats_its_parts_and_is_no_leakage_unless_named(sound, capsys
         (("--data", "."), 3, "No split 'val' of a data set"),
         (("--data", "sound", "--split", "test"), 3, "which has train, val"),
         (("--annotations", "a.json", "--images", "."), 3, "no annotation file"),
+        (("--annotations", "a.json", "--images", ".", "--split", "val"), 2, "--split names parts of a --data folder"),
     ],
 )
 def test_what_cannot_be_examined_is_one_sentence(sound, arguments, code, says, capsys, monkeypatch, tmp_path):

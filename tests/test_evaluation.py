@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import io
 import json
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -242,6 +243,27 @@ def test_the_best_mask_threshold_is_chosen(shapes, level, low, high):
     assert all(ap == 0 for threshold, ap in table.items() if threshold > level)
     again = evaluate(KnowingNetwork(shapes, level), shapes, mask_threshold=chosen)
     assert again.metrics["segm"]["AP"] == pytest.approx(table[chosen])
+
+
+def test_images_for_the_mask_threshold_are_spread_over_the_set(shapes, monkeypatch):
+    monkeypatch.setattr("centermask.evaluation.evaluate.THRESHOLD_IMAGES", 2)
+    seen: list[int] = []
+    pixels = CocoDataset.image
+
+    def image(dataset: CocoDataset, index: int) -> NDArray[np.uint8]:
+        seen.append(index)
+        return pixels(dataset, index)
+
+    monkeypatch.setattr(CocoDataset, "image", image)
+    choose_mask_threshold(KnowingNetwork(shapes), shapes)
+    assert len(shapes) == 4 and seen == [0, 2]
+
+
+def test_without_an_object_the_mask_threshold_is_the_middle(shapes, tmp_path):
+    content = json.loads(shapes.annotation_file.read_text())
+    (tmp_path / "empty.json").write_text(json.dumps({**content, "annotations": []}))
+    chosen, table = choose_mask_threshold(KnowingNetwork(shapes), load_coco(tmp_path / "empty.json", shapes.images_dir))
+    assert chosen == 0.5 and all(math.isnan(ap) for ap in table.values())
 
 
 def test_the_same_classes_under_other_ids_are_the_same_data(shapes, tmp_path):

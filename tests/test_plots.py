@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from centermask.data.loader import Batch, TrainingSet, collate
 from centermask.data.sampling import Draw
 from centermask.data.synthetic import write_shapes
 from centermask.evaluation.pictures import encode, mosaic
+from centermask.training.callbacks import Callbacks
 from centermask.training.event_files import add_tensorboard
 from centermask.training.plots.batches import _instances, draw_batch, draw_targets
 from centermask.training.plots.labels import _boxes, draw_labels
@@ -110,6 +112,26 @@ def test_tensorboard_has_the_columns_of_the_results(trained):
     assert {"train_batch0", "val_batch0_pred", "mask_PR_curve"} <= set(events.Tags()["images"])
 
 
+def test_tensorboard_keeps_the_last_epoch_of_a_resumed_run_and_drops_what_was_lost(tmp_path):
+    """The checkpoint of step 20 is resumed; what came after it is taken again."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def session(start: int, *values: tuple[int, float]) -> None:
+        trainer = SimpleNamespace(run=RunFolder(tmp_path), step=start, config=Config("x"), row={})
+        callbacks = Callbacks()
+        add_tensorboard(callbacks)
+        callbacks.run("on_train_start", trainer)
+        for trainer.step, value in values:
+            trainer.row = {"train/total": value}
+            callbacks.run("on_fit_epoch_end", trainer)
+        callbacks.run("on_train_end", trainer)
+
+    session(0, (10, 1.0), (20, 2.0), (30, 9.0))
+    session(20, (30, 3.0), (40, 4.0))
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("train/total")
+    assert [(one.step, one.value) for one in events] == [(10, 1.0), (20, 2.0), (30, 3.0), (40, 4.0)]
+
+
 def test_masks_of_a_batch_are_drawn_where_its_images_have_the_objects(batch, dataset):
     """A grid of 28 x 28 against the exact mask of a plain, letterboxed sample."""
     model = ModelConfig(saliency="class_agnostic")
@@ -188,7 +210,6 @@ def test_epochs_without_validation_leave_no_gap_and_no_nan(tmp_path):
 
 def test_results_are_not_drawn_more_often_than_anyone_looks(monkeypatch):
     """Small trainings have epochs of a second; a drawing takes as long."""
-    from centermask.training.callbacks import Callbacks
     from centermask.training.plots import watch
 
     drawn: list[Path] = []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -42,6 +43,29 @@ class Poison(TrainingDisplay):
             assert self.trainer is not None
             with torch.no_grad():
                 self.trainer.model.heatmap[2].bias.fill_(math.nan)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data["images"].pop(), r"7 images with the classes .* was saved, 6 images"),
+        (lambda data: data["categories"].append({"id": 9, "name": "star"}), r"was saved, 7 images .* star now"),
+    ],
+)
+def test_a_run_is_not_resumed_on_another_data_set(tmp_path, change, words):
+    """Its steps would be counted wrongly, or its weights not fit."""
+    trainer = new_trainer(tmp_path / "runs", seven_shapes(tmp_path))
+    trainer._save_checkpoint()
+    for split in ("train", "val"):
+        file = tmp_path / "annotations" / f"instances_{split}.json"
+        content = json.loads(file.read_text())
+        change(content)
+        left = {image["id"] for image in content["images"]}
+        content["annotations"] = [one for one in content["annotations"] if one["image_id"] in left]
+        file.write_text(json.dumps(content))
+    changed = load_coco(*find_split(tmp_path, "train")), load_coco(*find_split(tmp_path, "val"))
+    with pytest.raises(DataError, match=words):
+        Trainer(CONFIG, *changed, trainer.run, device="cpu").resume()
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(shapes, tmp_path):

@@ -152,6 +152,8 @@ def test_an_unknown_event_is_refused():
 def test_the_learning_rate_follows_the_batch_where_the_config_says_what_it_is_for():
     config = TrainConfig(lr=1e-3, batch=8, warmup_steps=0)
     assert full_rate(config) == 1e-3
+    for batch in range(1, 64):  # 1e-4 * 13 / 13 is another number
+        assert {full_rate(TrainConfig(lr=1e-4, batch=batch, lr_batch=meant)) for meant in (None, batch)} == {1e-4}
     assert full_rate(dataclasses.replace(config, lr_batch=32)) == pytest.approx(2.5e-4)
     doubled = dataclasses.replace(config, lr_batch=4, warmup_steps=2)
     assert [learning_rate(step, 100, doubled) for step in (0, 1, 99)] == pytest.approx([1e-3, 2e-3, 2e-5])

@@ -42,6 +42,8 @@ def doctor(
 
     if (data is None) == (annotations is None) or (annotations is None) != (images is None):
         raise UsageError("Name the data set by --data FOLDER, or by --annotations FILE with --images FOLDER.")
+    if splits and annotations is not None:
+        raise UsageError("--split names parts of a --data folder; leave it out where --annotations names the file.")
     require("pycocotools", "train", "reading data sets")
     from centermask.cli.display import loop_bar
     from centermask.data.doctor.examine import examine

@@ -87,14 +87,15 @@ def train(
         train_set = open_dataset(data, "train", annotations, images)
         val_set = open_dataset(data, "val", val_annotations, val_images)
         run = RunFolder.choose(output, name or settings.name)
+    start = None if weights is None else _weights_file(weights)
     display = TrainingDisplay(quiet=quiet)
     trainer = Trainer(settings, train_set, val_set, run, device=device, devices=num_gpus, display=display)
     run, quiet = trainer.run, quiet or not trainer.group.main
     if resume is not None:
         trainer.resume()
     else:  # nothing is written before all of it is known to go together
-        if weights is not None:
-            report = trainer.start_from(_weights_file(weights))
+        if start is not None:
+            report = trainer.start_from(start)
             Console(quiet=quiet).print(weights_table(report))
         trainer.make_run_folder((DataSource.of(train_set), DataSource.of(val_set)))
     if plots:
@@ -105,11 +106,11 @@ def train(
         from centermask.training.event_files import add_tensorboard
 
         add_tensorboard(trainer.callbacks)
-    rate = full_rate(settings.train)
-    if rate != settings.train.lr:
-        meant, batch = settings.train.lr_batch, settings.train.batch
+    meant, batch = settings.train.lr_batch, settings.train.batch
+    if meant not in (None, batch):
         trainer.display.say(
-            f"Learning rate {rate:.4g}: train.lr {settings.train.lr:g} is for batch {meant}, not {batch}."
+            f"Learning rate {full_rate(settings.train):.4g}: train.lr {settings.train.lr:g} is for batch {meant}, "
+            f"not {batch}."
         )
     try:
         result = trainer.fit()

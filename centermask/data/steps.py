@@ -34,8 +34,8 @@ class TrainingSteps(Sampler[list[Draw]]):
         self._sizes = [samples.config.canvas_hw]
         if samples.augmented and train.repeat_threshold:
             self._factors = repeat_factors([dataset.labels(i) for i in range(len(dataset))], train.repeat_threshold)
+        multiple = samples.config.model.size_multiple
         if samples.augmented and train.multi_scale:
-            multiple = samples.config.model.size_multiple
             self._sizes = canvas_sizes(samples.config.canvas_hw, train.multi_scale, multiple)
             if len(self._sizes) == 1:
                 raise UsageError(
@@ -52,6 +52,12 @@ class TrainingSteps(Sampler[list[Draw]]):
             )
         if images < self._parts:
             raise DataError(f"{dataset.annotation_file} has {images} images, too few for {sharing}; use fewer.")
+        alone = min(train.batch, images) // self._parts == 1 and not (train.sync_bn and processes > 1)
+        if alone and min(max(size) for size in self._sizes) == multiple:
+            raise UsageError(
+                f"Images of {multiple} x {multiple} pixels one by one are a single value to the coarsest batch norms, "
+                "which cannot learn from that; make the images larger, or train.batch, or train.accumulate smaller."
+            )
         self.steps_an_epoch = max(images // train.batch, 1)
         self.total_steps = train.steps or train.epochs * self.steps_an_epoch
         self.epochs = -(-self.total_steps // self.steps_an_epoch)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +38,7 @@ class Share:
     rank: int = 0
     processes: int = 1
     join: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = list  # all processes' results, to each of them
+    together: Callable[[], AbstractContextManager[object]] = nullcontext  # where an error of one ends them all
 
     def of(self, count: int, title: str, progress: Progress) -> Iterator[int]:
         mine = range(self.rank, count, self.processes)
@@ -63,9 +66,10 @@ def evaluate(
     pipeline = Pipeline(network, score_threshold=score_threshold, mask_threshold=mask_threshold)
     results: list[dict[str, Any]] = []
     share = share or Share()
-    for index in share.of(len(dataset), "validate", progress):
-        instances = dataclasses.replace(pipeline(dataset.image(index)), category_ids=ids)
-        results += instances.to_coco(dataset.images[index].id)
+    with share.together():
+        for index in share.of(len(dataset), "validate", progress):
+            instances = dataclasses.replace(pipeline(dataset.image(index)), category_ids=ids)
+            results += instances.to_coco(dataset.images[index].id)
     results = share.join(results)
     truth = load_ground_truth(dataset.annotation_file, converted=dataset.converted)
     return Evaluation(coco_ap(truth, results, network.spec.max_detections), results)
@@ -74,25 +78,31 @@ def evaluate(
 def choose_mask_threshold(
     network: Network, dataset: CocoDataset, *, progress: Progress = silent, share: Share | None = None
 ) -> tuple[float, dict[float, float]]:
-    """The mask threshold of the highest mask AP (of equal ones, the nearest to 0.5), and the AP of each one tried."""
+    """The mask threshold of the highest mask AP (of equal ones, the nearest to 0.5), and the AP of each one tried.
+
+    On at most THRESHOLD_IMAGES images, spread over the data set; where they show no object all AP are NaN, which is
+    equal.
+    """
     ids = category_ids_for(network.spec, dataset)
-    count = min(len(dataset), THRESHOLD_IMAGES)
+    chosen = range(0, len(dataset), -(-len(dataset) // THRESHOLD_IMAGES))
     pipeline = Pipeline(network, score_threshold=SCORE_THRESHOLD)
     results: dict[float, list[dict[str, Any]]] = {threshold: [] for threshold in MASK_THRESHOLDS}
     share = share or Share()
-    for index in share.of(count, "mask threshold", progress):
-        outputs, letterbox = pipeline.infer(dataset.image(index))
-        for threshold, found in results.items():
-            instances = postprocess(
-                outputs, 0, letterbox, network.spec, score_threshold=SCORE_THRESHOLD, mask_threshold=threshold
-            )
-            found += dataclasses.replace(instances, category_ids=ids).to_coco(dataset.images[index].id)
-    only = {image.id for image in dataset.images[:count]}
+    with share.together():
+        for place in share.of(len(chosen), "mask threshold", progress):
+            index = chosen[place]
+            outputs, letterbox = pipeline.infer(dataset.image(index))
+            for threshold, found in results.items():
+                instances = postprocess(
+                    outputs, 0, letterbox, network.spec, score_threshold=SCORE_THRESHOLD, mask_threshold=threshold
+                )
+                found += dataclasses.replace(instances, category_ids=ids).to_coco(dataset.images[index].id)
+    only = {dataset.images[index].id for index in chosen}
     truth = load_ground_truth(dataset.annotation_file, only, dataset.converted)
     limit = network.spec.max_detections
     results = {threshold: share.join(found) for threshold, found in results.items()}
     table = {t: coco_ap(truth, found, limit, kinds=("segm",))["segm"]["AP"] for t, found in results.items()}
-    return max(table, key=lambda threshold: (table[threshold], -abs(threshold - 0.5))), table
+    return max(table, key=lambda one: (-1 if math.isnan(table[one]) else table[one], -abs(one - 0.5))), table
 
 
 def category_ids_for(spec: ModelSpec, dataset: CocoDataset) -> tuple[int, ...]:

@@ -33,11 +33,13 @@ def recomputed(compute: Callable[[Tensor], Maps], x: Tensor, parts: Sequence[nn.
 def _standing_still(norms: Sequence[_BatchNorm]) -> Iterator[None]:
     """Batch norms in training go on to normalise by their batch, and leave the running statistics alone.
 
-    Momentum 0 does so without changing which tensors are saved, which checkpoint compares.
+    Momentum 0 does so without changing which tensors are saved, which checkpoint compares; a copy counts the batches.
     """
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+        norm.momentum = 0.0
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked = norm.num_batches_tracked.clone()
     try:
         yield
     finally:

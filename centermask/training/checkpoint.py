@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from centermask import __version__
 from centermask.config import parse_config
+from centermask.evaluation.classes import some
 from centermask_runtime.errors import CenterMaskError, DataError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def checkpoint_of(trainer: Trainer) -> dict[str, object]:
         "optimizer": trainer.optimizer.state_dict(),
         "precision": trainer.fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
         "provenance": trainer.spec.provenance,
+        "data": _data_of(trainer),
         "epoch": trainer.epoch,
         "batch": trainer.batch,
         "step": trainer.step,
@@ -38,11 +40,17 @@ def checkpoint_of(trainer: Trainer) -> dict[str, object]:
 
 
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Raises CenterMaskError when the checkpoint is another config's, and DataError when another version's."""
+    """Raises CenterMaskError when the checkpoint is another config's, DataError when another version's or data's."""
     try:
         if parse_config(state["config"], "the checkpoint") != trainer.config:
             raise CenterMaskError(
                 f"{trainer.run.path} was started with another config; resume it with its own args.yaml."
+            )
+        before, now = state["data"], _data_of(trainer)
+        if before != now:
+            raise DataError(
+                f"{trainer.samples.dataset.annotation_file} has changed: {_words(before)} when {trainer.run.path} was "
+                f"saved, {_words(now)} now; put it back, or start a new run with --weights."
             )
         trainer.model.load_state_dict(state["model"])
         trainer.average.model.load_state_dict(state["average"])
@@ -61,3 +69,13 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
             f"{trainer.run.checkpoint} has no {error}, as it was written by centermask {wrote}, and this is "
             f"{__version__}; resume it with that version, or start from its weights with --weights."
         ) from error
+
+
+def _data_of(trainer: Trainer) -> dict[str, Any]:
+    """What the steps of an epoch and the model's outputs depend on."""
+    dataset = trainer.samples.dataset
+    return {"images": len(dataset), "classes": list(dataset.class_names), "category_ids": list(dataset.category_ids)}
+
+
+def _words(data: dict[str, Any]) -> str:
+    return f"{data['images']} images with the classes {some(tuple(data['classes']))}"

@@ -119,7 +119,7 @@ class Group:
 
     @contextmanager
     def together(self) -> Iterator[bool]:
-        """The body is for the first process, which is told True; all go on when it is done, and all end if it fails."""
+        """All go on when the body is done in each process, and all end if it fails in one. The first is told True."""
         error: CenterMaskError | None = None
         try:
             yield self.main

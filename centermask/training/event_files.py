@@ -34,7 +34,8 @@ def add_tensorboard(callbacks: Callbacks) -> None:
     writers: list[SummaryWriter] = []
 
     def start(trainer: Trainer) -> None:
-        writers.append(SummaryWriter(str(trainer.run.path), purge_step=trainer.step or None))
+        after = trainer.step + 1 if trainer.step else None  # the step of the last finished epoch keeps its line
+        writers.append(SummaryWriter(str(trainer.run.path), purge_step=after))
         writers[0].add_text("args.yaml", f"```yaml\n{trainer.config.to_yaml()}```")
 
     def epoch(trainer: Trainer) -> None:

@@ -23,4 +23,4 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
 
 def full_rate(config: TrainConfig) -> float:
     """train.lr for the batch at hand: in proportion to it, where the config says what batch lr is meant for."""
-    return config.lr * config.batch / (config.lr_batch or config.batch)
+    return config.lr if config.lr_batch in (None, config.batch) else config.lr * config.batch / config.lr_batch

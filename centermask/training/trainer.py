@@ -97,7 +97,8 @@ class Trainer:
 
     def start_from(self, path: Path) -> WeightsReport:
         """Takes the weights of a file that fit, for the average too. Raises ModelError."""
-        report = load_starting_weights(self.model, path)
+        with self.group.together():
+            report = load_starting_weights(self.model, path)
         self.average.model.load_state_dict(self.model.state_dict())
         self.spec = dataclasses.replace(self.spec, provenance={**self.spec.provenance, "started_from": path.name})
         return report
@@ -106,7 +107,8 @@ class Trainer:
         """Takes up the run where its checkpoint left it."""
         if self.group.main:
             self.run.remove_leftovers()
-        restore(self, self.run.load_checkpoint())
+        with self.group.together():
+            restore(self, self.run.load_checkpoint())
 
     def fit(self) -> TrainingResult:
         """Trains to the end. On Ctrl-C the step is finished and the state saved, then KeyboardInterrupt is raised."""

@@ -40,7 +40,7 @@ class Validator:
 
     @property
     def _share(self) -> Share:
-        return Share(self.group.rank, self.group.size, self.group.join)
+        return Share(self.group.rank, self.group.size, self.group.join, self.group.together)
 
     def measure(self, model: CenterMask, spec: ModelSpec) -> Evaluation:
         """AP of the averaged weights, the same for each process."""

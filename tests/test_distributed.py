@@ -154,7 +154,8 @@ def test_starting_weights_that_are_not_there_are_missed_once(shapes, tmp_path):
     options = ("--config", tmp_path / "tiny.yaml", "--data", shapes, "--device", "cpu", "--output", tmp_path)
     weights = ("--weights", tmp_path / "none.safetensors")
     done = python(*TORCHRUN, "-m", "centermask", "train", *options, *weights, "--quiet", expect=1)
-    assert done.stderr.count("Error: ") == 1 and "none.safetensors" in done.stderr, done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(sentences) == 1 and "none.safetensors" in sentences[0], done.stderr
 
 
 # ---- without processes ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from centermask_runtime.cuda.counted_driver import CountedDriver
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.spec import ModelSpec
 from tests.cuda_cpu.build import build, compiler
@@ -39,6 +40,16 @@ def cpu_kernels(tmp_path_factory) -> bytes:
     if compiler() is None:
         pytest.skip("needs g++ to compile the CUDA kernels for the CPU")
     return build(tmp_path_factory.mktemp("kernels") / "kernels.so").read_bytes()
+
+
+@pytest.fixture
+def driver() -> Iterator[CountedDriver]:
+    """CpuDriver with everything counted; in the end all of it must have been given back."""
+    counted = CountedDriver(CpuDriver())
+    yield counted
+    live = counted.live
+    counted.close()
+    assert not any(live.values()), f"not given back: {live}"
 
 
 @pytest.fixture(params=["cpu", "gpu"] if gpu_is_there() else ["cpu"], scope="module")

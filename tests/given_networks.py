@@ -3,33 +3,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 
-from centermask_runtime.cuda.counted_driver import CountedDriver
 from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.networks.gpu_network import outputs_layout
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline import Pipeline
 from centermask_runtime.reference.peaks import decode_boxes, top_peaks
-from tests.cuda_cpu.cpu_driver import CpuDriver
 
 SIZES_HW = ((128, 192), (97, 61), (40, 300), (64, 96))
 RUNS_HW = (SIZES_HW[0],) * 6 + (SIZES_HW[1],) * 6  # two frames of a size in a row for each of up to three slots
-
-
-@contextlib.contextmanager
-def counted_driver() -> Iterator[CountedDriver]:
-    """CpuDriver with everything counted; in the end all of it must have been given back."""
-    counted = CountedDriver(CpuDriver())
-    yield counted
-    live = counted.live
-    counted.close()
-    assert not any(live.values()), f"not given back: {live}"
 
 
 class GivenNetwork:

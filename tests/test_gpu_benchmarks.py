@@ -22,12 +22,10 @@ from centermask.cli import cli
 from centermask_runtime import gpu_pipeline
 from centermask_runtime.cuda import kernels
 from centermask_runtime.cuda.compile import KernelImage
-from centermask_runtime.cuda.counted_driver import CountedDriver
 from centermask_runtime.errors import UsageError
 from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.images import read_image
 from tests.cuda_cpu.compare import gpu_is_there
-from tests.cuda_cpu.cpu_driver import CpuDriver
 from tests.given_networks import UploadedNetwork, given_sets, random_frames
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,14 +43,6 @@ class SharedDriver:
 
     def close(self):
         pass
-
-
-@pytest.fixture
-def driver():
-    counted = CountedDriver(CpuDriver())
-    yield counted
-    assert not any(counted.live.values())
-    counted.close()
 
 
 @pytest.mark.parametrize("level", ["peaks", "heads"])

@@ -15,7 +15,6 @@ import onnx
 import onnxruntime
 import pytest
 
-from centermask_runtime.cuda.counted_driver import CountedDriver
 from centermask_runtime.errors import CenterMaskError, ModelError, UsageError
 from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.networks import onnx_runtime
@@ -26,7 +25,6 @@ from centermask_runtime.networks.onnx_runtime_gpu import NO_CPU_NODES, OnnxRunti
 from centermask_runtime.networks.tensorrt_engine import TensorRTEngine
 from centermask_runtime.pipeline import Pipeline
 from tests import fake_tensorrt_runtime
-from tests.cuda_cpu.cpu_driver import CpuDriver
 from tests.given_networks import CpuNetwork, OnStream, assert_same, given_sets, random_frames
 from tests.test_onnx_runtime import tiny_graph
 
@@ -37,15 +35,6 @@ STATIC = {"shape": SHAPE, "profiles": [[SHAPE, SHAPE, SHAPE]]}
 
 def sized(batch):
     return [batch, 64, 96, 3]
-
-
-@pytest.fixture
-def driver():
-    counted = CountedDriver(CpuDriver())
-    yield counted
-    live = counted.live
-    counted.close()
-    assert not any(live.values()), f"not given back: {live}"
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from tests.given_networks import (
     OnStream,
     assert_same,
     both,
-    counted_driver,
     given_sets,
     host_array,
     peak_outputs,
@@ -38,26 +37,15 @@ NUCLEI = Path(__file__).parent / "data" / "nuclei"
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to compile the kernels for the CPU")
 
 
-@pytest.fixture(scope="module")
-def kernels(cpu_kernels) -> bytes:
-    return cpu_kernels
-
-
-@pytest.fixture
-def driver():
-    with counted_driver() as driver:
-        yield driver
-
-
 @pytest.fixture(params=["peaks", "heads"])
 def spec(request, small_spec):
     return dataclasses.replace(small_spec, graph_level=request.param)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
-def test_every_frame_equals_the_cpu_pipeline(driver, kernels, spec, slots):
+def test_every_frame_equals_the_cpu_pipeline(driver, cpu_kernels, spec, slots):
     frames = random_frames(12, sizes=RUNS_HW)
-    found, expected, graph = both(driver, kernels, spec, frames, slots=slots)
+    found, expected, graph = both(driver, cpu_kernels, spec, frames, slots=slots)
     assert sum(map(len, expected)) > 20 and graph == "one CUDA graph a frame"
     assert driver.made["graph"] == 2 * slots  # one for each size and slot
     for one, other in zip(found, expected, strict=True):
@@ -75,18 +63,18 @@ def test_every_frame_equals_the_cpu_pipeline(driver, kernels, spec, slots):
         {"score_threshold": 1.0},
     ],
 )
-def test_selection_is_that_of_the_cpu_pipeline(driver, kernels, spec, selection):
-    found, expected, _ = both(driver, kernels, spec, random_frames(3), **selection)
+def test_selection_is_that_of_the_cpu_pipeline(driver, cpu_kernels, spec, selection):
+    found, expected, _ = both(driver, cpu_kernels, spec, random_frames(3), **selection)
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
 
 
-def test_two_videos_take_turns_on_one_driver(driver, kernels, small_spec):
+def test_two_videos_take_turns_on_one_driver(driver, cpu_kernels, small_spec):
     specs = small_spec, dataclasses.replace(small_spec, graph_level="heads")
     frames = random_frames(6)
     sets = [list(given_sets(spec, 3)) for spec in specs]
     pipelines = [
-        GpuPipeline(driver, GivenNetwork(driver, s, a), kernels=kernels, slots=2)
+        GpuPipeline(driver, GivenNetwork(driver, s, a), kernels=cpu_kernels, slots=2)
         for s, a in zip(specs, sets, strict=True)
     ]
     found = list(zip(*(pipeline.stream(iter(frames)) for pipeline in pipelines), strict=True))
@@ -99,9 +87,9 @@ def test_two_videos_take_turns_on_one_driver(driver, kernels, small_spec):
             assert_same(one[index], cpu(frame))
 
 
-def test_stage_times_are_filled_where_asked_for(driver, kernels, small_spec):
+def test_stage_times_are_filled_where_asked_for(driver, cpu_kernels, small_spec):
     network = GivenNetwork(driver, small_spec, list(given_sets(small_spec, 1)))
-    with GpuPipeline(driver, network, kernels=kernels, stage_times=True) as pipeline:
+    with GpuPipeline(driver, network, kernels=cpu_kernels, stage_times=True) as pipeline:
         assert pipeline.timings is None
         pipeline(random_frames(1)[0])
         times = pipeline.timings
@@ -110,16 +98,16 @@ def test_stage_times_are_filled_where_asked_for(driver, kernels, small_spec):
     assert times.total_ms >= times.preprocess_ms + times.network_ms + times.postprocess_ms
 
 
-def test_a_frame_of_another_kind_is_refused_and_the_next_one_comes(driver, kernels, small_spec):
+def test_a_frame_of_another_kind_is_refused_and_the_next_one_comes(driver, cpu_kernels, small_spec):
     arrays = list(given_sets(small_spec, 1))
-    with GpuPipeline(driver, GivenNetwork(driver, small_spec, arrays), kernels=kernels) as pipeline:
+    with GpuPipeline(driver, GivenNetwork(driver, small_spec, arrays), kernels=cpu_kernels) as pipeline:
         with pytest.raises(DataError, match="uint8"):
             pipeline(np.zeros((4, 4), np.uint8))
         frame = random_frames(1)[0]
         assert_same(pipeline(frame), Pipeline(CpuNetwork(small_spec, arrays))(frame))
 
 
-def test_a_failing_network_leaves_the_pipeline_usable(driver, kernels, small_spec):
+def test_a_failing_network_leaves_the_pipeline_usable(driver, cpu_kernels, small_spec):
     arrays = list(given_sets(small_spec, 1))
     network = GivenNetwork(driver, small_spec, arrays)
     plain = network.enqueue
@@ -129,7 +117,7 @@ def test_a_failing_network_leaves_the_pipeline_usable(driver, kernels, small_spe
 
     network.enqueue = enqueue
     frame = random_frames(1)[0]
-    with GpuPipeline(driver, network, kernels=kernels) as pipeline:
+    with GpuPipeline(driver, network, kernels=cpu_kernels) as pipeline:
         with pytest.raises(DriverError, match="LAUNCH_FAILED"):
             pipeline(frame)
         network.enqueue = plain
@@ -176,7 +164,7 @@ def released(tmp_path_factory):
 
 
 @pytest.mark.parametrize("level", ["peaks", "heads"])
-def test_the_released_model_finds_the_same_nuclei_as_on_the_cpu(driver, kernels, released, level):
+def test_the_released_model_finds_the_same_nuclei_as_on_the_cpu(driver, cpu_kernels, released, level):
     frames = [read_image(path) for path in sorted((NUCLEI / "val").glob("*.png"))[:4]]
     truth = released[level]()
     layout = outputs_layout(truth.spec, 1)
@@ -195,7 +183,7 @@ def test_the_released_model_finds_the_same_nuclei_as_on_the_cpu(driver, kernels,
             truth.close()
 
     cpu = Pipeline(Direct())
-    with GpuPipeline(driver, OnStream(driver, released[level]()), kernels=kernels, slots=2) as pipeline:
+    with GpuPipeline(driver, OnStream(driver, released[level]()), kernels=cpu_kernels, slots=2) as pipeline:
         found = list(pipeline.stream(frames))
     expected = [cpu(frame) for frame in frames]
     assert sum(map(len, expected)) > 20

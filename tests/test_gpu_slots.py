@@ -22,7 +22,6 @@ from tests.given_networks import (
     CpuNetwork,
     GivenNetwork,
     assert_same,
-    counted_driver,
     given_sets,
     host_array,
     random_frames,
@@ -33,23 +32,12 @@ FLAT_FRAMES = int(os.environ.get("CENTERMASK_LONG_RUN", "200"))  # of 64 x 96; d
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to compile the kernels for the CPU")
 
 
-@pytest.fixture(scope="module")
-def kernels(cpu_kernels) -> bytes:
-    return cpu_kernels
-
-
-@pytest.fixture
-def driver():
-    with counted_driver() as driver:
-        yield driver
-
-
 @pytest.fixture(params=["peaks", "heads"])
 def spec(request, small_spec):
     return dataclasses.replace(small_spec, graph_level=request.param)
 
 
-def test_masks_larger_than_the_first_arena_make_it_grow_once(driver, kernels, small_spec):
+def test_masks_larger_than_the_first_arena_make_it_grow_once(driver, cpu_kernels, small_spec):
     spec = small_spec
     k, size = spec.max_detections, spec.shape_size
     whole = np.tile(np.array([0, 0, 96, 64], np.float32), (1, k, 1))
@@ -59,7 +47,7 @@ def test_masks_larger_than_the_first_arena_make_it_grow_once(driver, kernels, sm
     )  # fmt: skip
     frames = random_frames(5, sizes=((128, 192),))
     for slots in (1, 2):
-        with GpuPipeline(driver, GivenNetwork(driver, spec, [full]), kernels=kernels, slots=slots) as pipeline:
+        with GpuPipeline(driver, GivenNetwork(driver, spec, [full]), kernels=cpu_kernels, slots=slots) as pipeline:
             found = []
             counts = []
             for instances in pipeline.stream(frames):
@@ -73,7 +61,7 @@ def test_masks_larger_than_the_first_arena_make_it_grow_once(driver, kernels, sm
 
 
 @pytest.mark.parametrize("compute_first", [False, True])
-def test_a_frame_may_change_as_soon_as_it_is_submitted(driver, kernels, small_spec, compute_first):
+def test_a_frame_may_change_as_soon_as_it_is_submitted(driver, cpu_kernels, small_spec, compute_first):
     seen = []
     network = GivenNetwork(driver, small_spec, list(given_sets(small_spec, 1)))
     plain = network.enqueue
@@ -86,7 +74,7 @@ def test_a_frame_may_change_as_soon_as_it_is_submitted(driver, kernels, small_sp
     network.enqueue = enqueue
     frame = np.zeros((64, 96, 3), np.uint8)
     stream = driver.create_stream()
-    with GpuPipeline(driver, network, kernels=kernels, slots=2, stream=stream) as pipeline:
+    with GpuPipeline(driver, network, kernels=cpu_kernels, slots=2, stream=stream) as pipeline:
         for index, value in enumerate((10, 20, 30, 40)):
             if index >= 2:
                 pipeline.result()
@@ -100,20 +88,20 @@ def test_a_frame_may_change_as_soon_as_it_is_submitted(driver, kernels, small_sp
     assert [image.min() for image in seen] == [image.max() for image in seen] == [10, 20, 30, 40]
 
 
-def test_results_stay_when_later_frames_come(driver, kernels, small_spec):
+def test_results_stay_when_later_frames_come(driver, cpu_kernels, small_spec):
     arrays = list(given_sets(small_spec, 5))
     frames = random_frames(5, sizes=((128, 192),))
     cpu = Pipeline(CpuNetwork(small_spec, arrays))
-    with GpuPipeline(driver, GivenNetwork(driver, small_spec, arrays), kernels=kernels, slots=2) as pipeline:
+    with GpuPipeline(driver, GivenNetwork(driver, small_spec, arrays), kernels=cpu_kernels, slots=2) as pipeline:
         found = list(pipeline.stream(frames))
     for one, frame in zip(found, frames, strict=True):
         assert_same(one, cpu(frame))
 
 
-def test_allocations_are_flat_over_a_long_run(driver, kernels, spec):
+def test_allocations_are_flat_over_a_long_run(driver, cpu_kernels, spec):
     frames = itertools.cycle(random_frames(4, sizes=((64, 96),)))
     network = GivenNetwork(driver, spec, list(given_sets(spec, 3)))
-    with GpuPipeline(driver, network, kernels=kernels, slots=2) as pipeline:
+    with GpuPipeline(driver, network, kernels=cpu_kernels, slots=2) as pipeline:
         results = pipeline.stream(itertools.islice(frames, FLAT_FRAMES))
         for _ in itertools.islice(results, 8):
             pass
@@ -122,36 +110,36 @@ def test_allocations_are_flat_over_a_long_run(driver, kernels, spec):
         assert (dict(driver.made), driver.live, driver.live_bytes) == (made, live, size)
 
 
-def test_work_goes_on_the_stream_that_was_given_and_it_is_not_destroyed(driver, kernels, small_spec):
+def test_work_goes_on_the_stream_that_was_given_and_it_is_not_destroyed(driver, cpu_kernels, small_spec):
     stream = driver.create_stream()
     used = set()
     network = GivenNetwork(driver, small_spec, list(given_sets(small_spec, 1)))
     plain = network.enqueue
     network.enqueue = lambda images, outputs, on: (used.add(on), plain(images, outputs, on))
-    with GpuPipeline(driver, network, kernels=kernels, stream=stream) as pipeline:
+    with GpuPipeline(driver, network, kernels=cpu_kernels, stream=stream) as pipeline:
         pipeline(random_frames(1)[0])
     assert used == {stream} and driver.live["stream"] == 1
     driver.destroy_stream(stream)
 
 
-def test_a_network_bound_to_another_stream_is_refused(driver, kernels, small_spec):
+def test_a_network_bound_to_another_stream_is_refused(driver, cpu_kernels, small_spec):
     network = GivenNetwork(driver, small_spec, [])
     network.stream = 5
     with pytest.raises(UsageError, match="another stream"):
-        GpuPipeline(driver, network, kernels=kernels, stream=6)
+        GpuPipeline(driver, network, kernels=cpu_kernels, stream=6)
     assert network.closed  # the pipeline's from the call on
 
 
-def test_a_selection_that_is_refused_closes_the_network(driver, kernels, small_spec):
+def test_a_selection_that_is_refused_closes_the_network(driver, cpu_kernels, small_spec):
     network = GivenNetwork(driver, small_spec, [])
     with pytest.raises(UsageError):
-        GpuPipeline(driver, network, kernels=kernels, classes=["no such class"])
+        GpuPipeline(driver, network, kernels=cpu_kernels, classes=["no such class"])
     assert network.closed
 
 
 @pytest.mark.parametrize("body_fails", [False, True])
 def test_after_an_error_that_stays_everything_is_given_back_and_the_first_error_is_seen(
-    kernels, small_spec, body_fails
+    cpu_kernels, small_spec, body_fails
 ):
     driver = CountedDriver(CpuDriver())
     network = GivenNetwork(driver, small_spec, list(given_sets(small_spec, 1)))
@@ -171,7 +159,7 @@ def test_after_an_error_that_stays_everything_is_given_back_and_the_first_error_
     first = "cuEventRecord" if body_fails else "cuStreamSynchronize"
     with (
         pytest.raises(DriverError, match=f"{first} failed"),
-        GpuPipeline(driver, network, kernels=kernels, slots=2) as pipeline,
+        GpuPipeline(driver, network, kernels=cpu_kernels, slots=2) as pipeline,
     ):
         pipeline(random_frames(1)[0])
         driver.synchronize = broken("cuStreamSynchronize")
@@ -182,7 +170,7 @@ def test_after_an_error_that_stays_everything_is_given_back_and_the_first_error_
     pipeline.close()  # twice is once
 
 
-def test_what_a_failed_construction_took_is_given_back(driver, kernels, small_spec):
+def test_what_a_failed_construction_took_is_given_back(driver, cpu_kernels, small_spec):
     allocate, left = driver.driver.allocate, iter(range(4))
 
     def full(nbytes):
@@ -193,5 +181,5 @@ def test_what_a_failed_construction_took_is_given_back(driver, kernels, small_sp
     driver.driver.allocate = full
     network = GivenNetwork(driver, small_spec, [])
     with pytest.raises(DriverError, match="out of memory"):
-        GpuPipeline(driver, network, kernels=kernels)
+        GpuPipeline(driver, network, kernels=cpu_kernels)
     assert not any(driver.live.values()) and network.closed

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from typing import Any
 
 import numpy as np
 
+from centermask_runtime.cuda.counted_driver import CountedDriver
+from centermask_runtime.cuda.driver import DriverError
 from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.networks.gpu_network import outputs_layout
 from centermask_runtime.networks.network import PeakOutputs
@@ -16,6 +19,20 @@ from centermask_runtime.reference.peaks import decode_boxes, top_peaks
 
 SIZES_HW = ((128, 192), (97, 61), (40, 300), (64, 96))
 RUNS_HW = (SIZES_HW[0],) * 6 + (SIZES_HW[1],) * 6  # two frames of a size in a row for each of up to three slots
+
+
+def fill_memory_after(driver: CountedDriver, allocations: int) -> None:
+    """All further ones fail, as on a GPU whose memory is full."""
+    below: Any = driver.driver
+    allocate, left = below.allocate, iter(range(allocations))
+
+    def full(nbytes: int) -> int:
+        if next(left, None) is None:
+            raise DriverError("cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY (out of memory).")
+        pointer: int = allocate(nbytes)
+        return pointer
+
+    below.allocate = full
 
 
 class GivenNetwork:

@@ -37,7 +37,15 @@ from tests.cuda_cpu.build import compiler
 from tests.cuda_cpu.compare import gpu_is_there
 from tests.cuda_cpu.cpu_driver import CpuDriver
 from tests.exported_models import released_onnx
-from tests.given_networks import CpuNetwork, GivenNetwork, OnStream, given_sets, peak_outputs, random_frames
+from tests.given_networks import (
+    CpuNetwork,
+    GivenNetwork,
+    OnStream,
+    fill_memory_after,
+    given_sets,
+    peak_outputs,
+    random_frames,
+)
 
 NUCLEI = Path(__file__).parent / "data" / "nuclei"
 ONE_THREAD = "--threads", 1
@@ -245,14 +253,7 @@ def test_the_host_sees_what_the_reference_finds_in_the_same_outputs(cpu_kernels,
 @needs_compiler
 def test_a_host_view_that_cannot_be_made_gives_everything_back(small_spec, cpu_kernels):
     driver = CountedDriver(CpuDriver())
-    allocate, left = driver.driver.allocate, iter(range(1))
-
-    def full(nbytes):
-        if next(left, None) is None:
-            raise DriverError("cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY (out of memory).")
-        return allocate(nbytes)
-
-    driver.driver.allocate = full
+    fill_memory_after(driver, 1)
     network = GivenNetwork(driver, small_spec, [])
     with pytest.raises(DriverError, match="out of memory"):
         HostView(driver, network, 0, kernels=cpu_kernels)

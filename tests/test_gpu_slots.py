@@ -22,6 +22,7 @@ from tests.given_networks import (
     CpuNetwork,
     GivenNetwork,
     assert_same,
+    fill_memory_after,
     given_sets,
     host_array,
     random_frames,
@@ -171,14 +172,7 @@ def test_after_an_error_that_stays_everything_is_given_back_and_the_first_error_
 
 
 def test_what_a_failed_construction_took_is_given_back(driver, cpu_kernels, small_spec):
-    allocate, left = driver.driver.allocate, iter(range(4))
-
-    def full(nbytes):
-        if next(left, None) is None:
-            raise DriverError("cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY (out of memory).")
-        return allocate(nbytes)
-
-    driver.driver.allocate = full
+    fill_memory_after(driver, 4)
     network = GivenNetwork(driver, small_spec, [])
     with pytest.raises(DriverError, match="out of memory"):
         GpuPipeline(driver, network, kernels=cpu_kernels)

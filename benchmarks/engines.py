@@ -24,11 +24,11 @@ from rich.table import Table
 
 from centermask.config import load_config
 from centermask.model.weights import build_model, spec_of
+from centermask_export.engines.to_tensorrt import write_tensorrt
 from centermask_export.export import PARITY_IMAGES
 from centermask_export.options import ExportOptions
 from centermask_export.to_int8 import write_int8
 from centermask_export.to_onnx import export_onnx
-from centermask_export.to_tensorrt import write_tensorrt
 from centermask_runtime.images import read_image
 from centermask_runtime.spec import ModelSpec
 from centermask_runtime.speed import machine

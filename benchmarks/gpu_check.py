@@ -25,20 +25,20 @@ from typing import Any
 import click
 import onnxruntime
 
-from centermask_runtime.cuda.device import open_driver
+from centermask_runtime.cuda.facts import CUDA_PROVIDER
+from centermask_runtime.cuda.providers import open_driver
 from centermask_runtime.errors import CenterMaskError
-from centermask_runtime.gpu_facts import CUDA_PROVIDER
 from centermask_runtime.partial_file import write_whole
 from centermask_runtime.speed import REPORTED_FPS, REPORTED_ON
 
 ROOT = Path(__file__).resolve().parents[1]
-PATTERNS = ("test_cuda_*.py", "test_driver*.py", "test_gpu_*.py", "test_compile.py")
+PATTERNS = ("runtime/cuda/test_*.py", "runtime/pipeline/test_*.py", "runtime/networks/test_gpu_*.py", "*/test_gpu_*.py")
 MODEL = "nuclei_dla_46c"
 LEVELS = ("peaks", "heads")
 KERNELS = "kernels alone"  # the benchmark without a network
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ENGINES = (("TensorRT", "tensorrt", "trt"), ("TensorRT-RTX", "tensorrt_rtx", "trt-rtx"))  # name, package, format
-FACTS = "import json; from centermask_runtime.gpu_facts import gpu_facts; print(json.dumps(gpu_facts()))"
+FACTS = "import json; from centermask_runtime.cuda.facts import gpu_facts; print(json.dumps(gpu_facts()))"
 
 Environment = Mapping[str, str]
 Models = dict[str, Path]  # graph level -> file

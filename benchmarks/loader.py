@@ -31,8 +31,8 @@ from rich.table import Table
 from centermask.config import Config, load_config
 from centermask.data.coco import CocoDataset, find_split, load_coco
 from centermask.data.loader import TrainingSet, training_loader
-from centermask.data.steps import TrainingSteps
 from centermask.data.synthetic import write_shapes
+from centermask.data.training_steps import TrainingSteps
 from centermask_runtime.speed import machine
 
 CONFIG = Path(__file__).parents[1] / "configs" / "dla_34.yaml"

@@ -33,16 +33,16 @@ from rich.table import Table
 
 from centermask_runtime.cuda.buffers import Arena, Frames, HeadPointers, PeakPointers
 from centermask_runtime.cuda.compile import kernel_image
-from centermask_runtime.cuda.device import AUTO, PROVIDERS, open_driver
 from centermask_runtime.cuda.driver import Driver
 from centermask_runtime.cuda.memory import DeviceBuffer
+from centermask_runtime.cuda.providers import AUTO, PROVIDERS, open_driver
 from centermask_runtime.cuda.stages import Stages
 from centermask_runtime.errors import CenterMaskError
 from centermask_runtime.geometry import Letterbox
-from centermask_runtime.gpu_pipeline import GpuPipeline
 from centermask_runtime.images import read_image
 from centermask_runtime.networks.gpu_network import GpuNetwork, outputs_layout
-from centermask_runtime.networks.open_gpu import open_gpu_network
+from centermask_runtime.networks.opening import open_gpu_network
+from centermask_runtime.pipeline.gpu import GpuPipeline
 from centermask_runtime.spec import ModelSpec
 from centermask_runtime.speed import REPORTED_FPS, REPORTED_ON, machine
 

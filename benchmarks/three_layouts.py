@@ -21,7 +21,7 @@ import click
 import yaml
 
 from centermask.data.coco import find_split, read_content
-from centermask.data.layouts import find_dataset
+from centermask.data.formats.layouts import find_dataset
 
 ROBOFLOW_FOLDER = {"train": "train", "val": "valid"}
 

@@ -31,15 +31,15 @@ from rich.table import Table
 from torch import Tensor
 
 from centermask.config import STRIDE, Config, InputConfig, ModelConfig, TrainConfig
-from centermask.data.augment import letterbox_affine
+from centermask.data.augment.affine import letterbox_affine
 from centermask.data.coco import ObjectMask
 from centermask.data.loader import Batch, Sample, collate
 from centermask.data.synthetic import draw_scene
 from centermask.data.targets import make_targets
 from centermask.model.heads import Head
-from centermask.model.losses import centermask_losses
 from centermask.model.network import CenterMask, TrainingOutputs
 from centermask.model.weights import build_model
+from centermask.training.losses import centermask_losses
 from centermask_runtime.errors import UsageError
 from centermask_runtime.speed import machine
 

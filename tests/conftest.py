@@ -13,19 +13,19 @@ import pytest
 from centermask_runtime.cuda.counted_driver import CountedDriver
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.spec import ModelSpec
-from tests.cuda_cpu.build import build, compiler
-from tests.cuda_cpu.compare import Device, gpu_is_there
-from tests.cuda_cpu.cpu_driver import CpuDriver
+from tests.support.cuda_cpu.build import build, compiler
+from tests.support.cuda_cpu.compare import Device, gpu_is_there
+from tests.support.cuda_cpu.cpu_driver import CpuDriver
+from tests.support.places import ROOT
 
-pytest.register_assert_rewrite("tests.given_networks")  # its asserts show both values, too
-CHECKOUT = Path(__file__).resolve().parent.parent
+pytest.register_assert_rewrite("tests.support.given_networks")  # its asserts show both values, too
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real images and videos: CENTERMASK_DATASETS, else shared/data beside the checkout."""
     chosen = os.environ.get("CENTERMASK_DATASETS")
-    folder = Path(chosen) if chosen else CHECKOUT.parent / "shared" / "data"
+    folder = Path(chosen) if chosen else ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"needs real data: {folder} is no folder; set CENTERMASK_DATASETS")
     return folder

@@ -18,10 +18,9 @@ from pycocotools import mask as coco_mask
 
 import centermask
 from centermask.config import load_config
+from tests.support.places import NUCLEI, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("centermask", "export/centermask_export", "runtime/centermask_runtime")
-NUCLEI = ROOT / "tests" / "data" / "nuclei"
 BINARY = {".png", ".jpg", ".mp4", ".onnx", ".safetensors"}
 
 
@@ -82,7 +81,7 @@ def test_no_module_has_the_name_of_a_dependency() -> None:
     needed = [*project["dependencies"], *(n for extra in project["optional-dependencies"].values() for n in extra)]
     names = {re.split(r"[\[<>=]", need)[0].lower().replace("-", "_") for need in needed} - {"centermask"}
     names |= {"cv2", "yaml", "lightning"}
-    modules = [path for path in PYTHON_FILES if path.parent != ROOT / "tests"]
+    modules = [path for path in PYTHON_FILES if not path.is_relative_to(ROOT / "tests")]
     assert [short(path) for path in modules if path.stem in names] == []
 
 

@@ -30,9 +30,9 @@ def benchmark(
 
     from rich.console import Console
 
-    from centermask.cli.display import speed_table
+    from centermask.cli.tables import speed_table
+    from centermask_runtime.sources.files import video_frames
     from centermask_runtime.speed import SpeedReport, measure
-    from centermask_runtime.video.sources import video_frames
 
     place = Device.of(device, cuda_driver)
 

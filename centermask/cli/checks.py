@@ -22,7 +22,7 @@ def checks(as_json: bool) -> None:
     import json
 
     from centermask import __version__
-    from centermask_runtime.gpu_facts import gpu_facts
+    from centermask_runtime.cuda.facts import gpu_facts
     from centermask_runtime.speed import machine
 
     def version(package: str) -> str | None:

@@ -15,7 +15,7 @@ from centermask_runtime.errors import DataError, ExportError, UsageError
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from centermask_export.compare import Comparison
+    from centermask_export.checks.objects import Comparison
 
 
 @click.command()
@@ -51,12 +51,12 @@ def compare(
     from rich.console import Console
 
     from centermask.cli.compare_pictures import side_by_side
-    from centermask.cli.display import bar
     from centermask.cli.predict_run import write_picture
-    from centermask_export import compare as comparing
-    from centermask_runtime.pipeline import Pipeline
-    from centermask_runtime.video.sources import frames as frames_of
-    from centermask_runtime.video.sources import is_stream
+    from centermask.cli.tables import bar
+    from centermask_export.checks import objects as comparing
+    from centermask_runtime.pipeline.cpu import Pipeline
+    from centermask_runtime.sources.files import frames as frames_of
+    from centermask_runtime.sources.files import is_stream
 
     if is_stream(source):
         raise UsageError(f"--source {source} is a stream's address, and compare takes files: record it, then compare.")
@@ -96,7 +96,7 @@ def _table(result: Comparison, descriptions: tuple[str, str], score_limit: float
     from rich.table import Table
     from rich.text import Text
 
-    from centermask_export.parity import TOLERANCES
+    from centermask_export.checks.outputs import TOLERANCES
 
     numbers = result.summary()
     alone = len(result.margins)

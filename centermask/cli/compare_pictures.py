@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_export.compare import FrameDifference
+from centermask_export.checks.objects import FrameDifference
 from centermask_runtime.instances import Instances
 from centermask_runtime.reference import overlay
 

@@ -23,7 +23,7 @@ def datasets(folder: Path | None, as_json: bool) -> None:
     from centermask.cli.options import require
 
     require("pycocotools", "train", "reading data sets")
-    from centermask.data.layouts import ROOT_VARIABLES, dataset_root
+    from centermask.data.formats.layouts import ROOT_VARIABLES, dataset_root
     from centermask_runtime.errors import DataError
 
     root = dataset_root() if folder is None else folder
@@ -44,7 +44,7 @@ def datasets(folder: Path | None, as_json: bool) -> None:
 
 def _splits_of(place: Path, root: Path) -> list[dict[str, Any]]:
     from centermask.data.coco import load_coco
-    from centermask.data.layouts import recognise
+    from centermask.data.formats.layouts import recognise
     from centermask_runtime.errors import DataError
 
     name = "." if place == root else place.name

@@ -19,16 +19,16 @@ def demo(samples: Path, output: Path) -> None:
     """Export a released model to ONNX, segment the sample images and clip, and measure the speed."""
     from rich.console import Console
 
-    from centermask.cli.display import parity_table, speed_table
     from centermask.cli.options import find_model, require_export
     from centermask.cli.predict_run import RESULTS, predict_images, predict_video, write_picture
+    from centermask.cli.tables import parity_table, speed_table
     from centermask.evaluation.contact_sheet import contact_sheet
     from centermask_runtime.errors import DataError
     from centermask_runtime.images import image_files, read_image
     from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
-    from centermask_runtime.pipeline import Pipeline
+    from centermask_runtime.pipeline.cpu import Pipeline
+    from centermask_runtime.sources.files import video_frames
     from centermask_runtime.speed import measure
-    from centermask_runtime.video.sources import video_frames
 
     clip, images = samples / CLIP, samples / "images"
     if not clip.is_file() or not images.is_dir():
@@ -63,7 +63,7 @@ def demo(samples: Path, output: Path) -> None:
 
 def _stills(video: Path, count: int) -> list[Any]:
     """Frames spread evenly over a video."""
-    from centermask_runtime.video.sources import video_frames, video_info
+    from centermask_runtime.sources.files import video_frames, video_info
 
     total = video_info(video).count or count
     wanted = {total * (2 * n + 1) // (2 * count) for n in range(count)}

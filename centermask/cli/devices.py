@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from centermask_runtime.errors import UsageError
-from centermask_runtime.networks.open_gpu import ENGINES
+from centermask_runtime.networks.opening import ENGINES
 
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 CPU_ONLY = (".xml", ".torchscript")

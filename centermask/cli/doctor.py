@@ -45,10 +45,10 @@ def doctor(
     if splits and annotations is not None:
         raise UsageError("--split names parts of a --data folder; leave it out where --annotations names the file.")
     require("pycocotools", "train", "reading data sets")
-    from centermask.cli.display import loop_bar
+    from centermask.cli.tables import loop_bar
     from centermask.data.doctor.examine import examine
     from centermask.data.doctor.findings import Severity
-    from centermask.data.layouts import find_dataset, find_split, recognise
+    from centermask.data.formats.layouts import find_dataset, find_split, recognise
 
     if data is not None:
         place = find_dataset(data)

@@ -25,10 +25,10 @@ def download(name: str, output: Path | None, splits: tuple[str, ...], mirror: st
     require("pycocotools", "train", "data sets")
     from rich.console import Console
 
-    from centermask.data.download import archives_of
-    from centermask.data.download import download as fetch
-    from centermask.data.extract import extract
-    from centermask.data.layouts import dataset_root
+    from centermask.data.download.extract import extract
+    from centermask.data.download.transfer import archives_of
+    from centermask.data.download.transfer import download as fetch
+    from centermask.data.formats.layouts import dataset_root
     from centermask_runtime.errors import UsageError
     from centermask_runtime.partial_file import write_whole
 

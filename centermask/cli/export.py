@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
+    from centermask_export.checks.ap import ApReport
+    from centermask_export.checks.outputs import ParityReport
     from centermask_export.export import ExportReport
     from centermask_export.options import ExportOptions
-    from centermask_export.parity import ParityReport
-    from centermask_export.verify import ApReport
 
 FORMATS = ("onnx", "trt", "trt-rtx", "openvino", "torchscript", "triton", "deepstream")
 PRECISIONS = ("fp32", "fp16", "int8", "bf16")
@@ -120,9 +120,9 @@ def export(
     if path.suffix != ".safetensors":
         raise ModelError(f"{path} is exported already; --model takes the .safetensors weights it came from.")
     require_export()
+    from centermask_export.checks.ap import MAX_AP_DROP, ApDropError
+    from centermask_export.checks.outputs import ParityError
     from centermask_export.export import Checks, export_model
-    from centermask_export.parity import ParityError
-    from centermask_export.verify import MAX_AP_DROP, ApDropError
 
     dataset = None if verify is None else open_dataset(verify, split, None, None)
     drop = MAX_AP_DROP if max_ap_drop is None else max_ap_drop
@@ -170,7 +170,7 @@ def _print(
 
     from rich.console import Console
 
-    from centermask.cli.display import parity_table
+    from centermask.cli.tables import parity_table
 
     console = Console(stderr=as_json)
     if parity is not None:
@@ -222,7 +222,7 @@ def _ap_table(report: ApReport) -> Table:
 @contextlib.contextmanager
 def _bars() -> Iterator[tuple[Callable[..., Iterator[int]], Callable[[str, int, int], None]]]:
     """What shows loops over images, and the phases of an engine build, on stderr."""
-    from centermask.cli.display import bar
+    from centermask.cli.tables import bar
 
     progress = bar()  # started by the first task: without one nothing is printed
     tasks: dict[str, TaskID] = {}

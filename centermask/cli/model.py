@@ -31,7 +31,7 @@ def model(
 
     from rich.console import Console
 
-    from centermask.cli.display import cost_table, weights_table
+    from centermask.cli.tables import cost_table, weights_table
     from centermask.config import load_config
     from centermask.model.cost import model_cost
     from centermask.model.pretrained import load_starting_weights

@@ -12,12 +12,12 @@ import click
 
 from centermask.cli.devices import CPU, CUDA, Device
 from centermask_runtime.errors import ModelError, UsageError, did_you_mean
-from centermask_runtime.networks.open_gpu import ENGINES
+from centermask_runtime.networks.opening import ENGINES
 
 if TYPE_CHECKING:
     from centermask.data.coco import CocoDataset
     from centermask_runtime.networks.network import Network
-    from centermask_runtime.pipeline import FramePipeline
+    from centermask_runtime.pipeline.cpu import FramePipeline
 
 RELEASED = Path(__file__).parents[1] / "released"
 MODEL_SUFFIXES = (".safetensors", ".onnx", ".xml", ".torchscript", *ENGINES)
@@ -51,7 +51,7 @@ def open_dataset(data: Path | None, split: str, annotations: Path | None, images
     """The data set that --data and --split, or --annotations and --images, name."""
     require("pycocotools", "train", "reading data sets")
     from centermask.data.coco import find_split, load_coco
-    from centermask.data.layouts import find_dataset
+    from centermask.data.formats.layouts import find_dataset
 
     if (data is None) == (annotations is None):
         raise UsageError("Name the data set by --data FOLDER, or by --annotations FILE with --images FOLDER.")
@@ -100,15 +100,15 @@ def open_pipeline(
     path = find_model(model)
     with ExitStack() as stack:
         if device.runs_gpu_network(path):
-            from centermask_runtime.gpu_pipeline import GpuPipeline
-            from centermask_runtime.networks.open_gpu import gpu_stream, open_gpu_network
+            from centermask_runtime.networks.opening import gpu_stream, open_gpu_network
+            from centermask_runtime.pipeline.gpu import GpuPipeline
 
             driver, stream = stack.enter_context(gpu_stream(device.cuda_driver, device.index))
             network = open_gpu_network(path, driver, stream, device=device.index)
             stack.callback(network.close)  # also when the pipeline refuses the selection
             yield stack.enter_context(GpuPipeline(driver, network, stream=stream, stage_times=stage_times, **selection))
         else:
-            from centermask_runtime.pipeline import Pipeline
+            from centermask_runtime.pipeline.cpu import Pipeline
 
             yield stack.enter_context(Pipeline(open_network(model, threads, device), **selection))
 

@@ -35,7 +35,7 @@ def predict(
     import json
 
     from centermask.cli.predict_run import free_folder, predict_images, predict_video
-    from centermask_runtime.video.sources import is_stream, is_video
+    from centermask_runtime.sources.files import is_stream, is_video
 
     if is_stream(source):
         raise UsageError(f"--source {source} is a stream's address, and predict takes files: record it, then predict.")

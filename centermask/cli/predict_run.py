@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask.cli.display import bar
+from centermask.cli.tables import bar
 from centermask_runtime.errors import CenterMaskError, DataError, UsageError
 from centermask_runtime.images import image_files
 from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import write_whole
-from centermask_runtime.pipeline import FramePipeline
+from centermask_runtime.pipeline.cpu import FramePipeline
 from centermask_runtime.reference import overlay
-from centermask_runtime.video.results import CocoWriter
-from centermask_runtime.video.sinks import VideoWriter
-from centermask_runtime.video.sources import frames, video_info
+from centermask_runtime.sinks.coco_json import CocoWriter
+from centermask_runtime.sinks.video import VideoWriter
+from centermask_runtime.sources.files import frames, video_info
 
 RESULTS = "predictions.json"
 

@@ -59,7 +59,7 @@ def train(
         require("tensorboard", "train", "--tensorboard")
     from rich.console import Console
 
-    from centermask.cli.display import metrics_table, weights_table
+    from centermask.cli.tables import metrics_table, weights_table
     from centermask.config import load_config
     from centermask.training.interrupt import Terminated
     from centermask.training.progress import TrainingDisplay
@@ -99,11 +99,11 @@ def train(
             Console(quiet=quiet).print(weights_table(report))
         trainer.make_run_folder((DataSource.of(train_set), DataSource.of(val_set)))
     if plots:
-        from centermask.training.plots.watch import add_plots
+        from centermask.training.listeners.plots import add_plots
 
         add_plots(trainer.callbacks)
     if tensorboard:
-        from centermask.training.event_files import add_tensorboard
+        from centermask.training.listeners.tensorboard_events import add_tensorboard
 
         add_tensorboard(trainer.callbacks)
     meant, batch = settings.train.lr_batch, settings.train.batch

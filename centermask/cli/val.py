@@ -38,7 +38,7 @@ def val(
 
     from rich.console import Console
 
-    from centermask.cli.display import loop_bar, metrics_table
+    from centermask.cli.tables import loop_bar, metrics_table
 
     require("pycocotools", "train", "computing AP")
     if plots is not None:  # now, not after the work

@@ -27,8 +27,8 @@ def visualize(
     dataset: Path | None, conf: float, boxes: bool, labels: bool,
 ) -> None:  # fmt: skip
     """Draw results beside the ground truth: predictions left, annotations right."""
-    from centermask.cli.display import loop_bar
     from centermask.cli.predict_run import picture_path, write_picture
+    from centermask.cli.tables import loop_bar
 
     require("pycocotools", "train", "reading data sets and results")
     from centermask.evaluation.pictures import beside, draw_truth, of_image, result_instances

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from centermask.data.formats.layouts import find_split
+from centermask.data.formats.voc import read_sbd, read_voc
+from centermask.data.formats.yolo_seg import read_yolo
 from centermask.data.json_file import read_json
-from centermask.data.layouts import find_split
-from centermask.data.voc import read_sbd, read_voc
-from centermask.data.yolo_seg import read_yolo
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import read_image
 

@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from centermask.config import STRIDE, Config
-from centermask.data.augment import Affine, jitter_colour, letterbox_affine, sample_affine, warp_image
+from centermask.data.augment.affine import Affine, jitter_colour, letterbox_affine, sample_affine, warp_image
+from centermask.data.augment.copy_paste import copy_paste
+from centermask.data.augment.mosaic import PARTS, draw_mosaic
+from centermask.data.augment.scene import IDENTITY, Scene, show_objects
 from centermask.data.coco import CocoDataset, ObjectMask
-from centermask.data.copy_paste import copy_paste
-from centermask.data.mosaic import PARTS, draw_mosaic
 from centermask.data.sampling import Draw
-from centermask.data.scene import IDENTITY, Scene, show_objects
 from centermask.data.targets import Targets, make_targets
 from centermask_runtime.errors import CenterMaskError
 

@@ -15,7 +15,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask.data.augment import Affine, inverse_affine, map_rects
+from centermask.data.augment.affine import Affine, inverse_affine, map_rects
 from centermask.data.coco import ObjectMask, Rect
 
 MIN_SIDE = 2.0  # canvas pixels: a smaller box is no target

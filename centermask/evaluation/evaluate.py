@@ -15,7 +15,7 @@ from centermask.evaluation.classes import ids_by_name, some
 from centermask.evaluation.coco_ap import Metrics, coco_ap, load_ground_truth
 from centermask_runtime.errors import DataError
 from centermask_runtime.networks.network import Network
-from centermask_runtime.pipeline import Pipeline, postprocess
+from centermask_runtime.pipeline.cpu import Pipeline, postprocess
 from centermask_runtime.spec import ModelSpec
 
 SCORE_THRESHOLD = 0.05  # what AP counts; the paper's and CenterNet's

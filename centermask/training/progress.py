@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from centermask.model.losses import Losses
+from centermask.training.losses import Losses
 from centermask.training.memory import peak_memory_gib
 
 

@@ -15,9 +15,8 @@ from torch import Tensor
 from centermask.config import Config
 from centermask.data.coco import CocoDataset
 from centermask.data.loader import Batch, TrainingSet, training_loader
-from centermask.data.steps import TrainingSteps
+from centermask.data.training_steps import TrainingSteps
 from centermask.evaluation.evaluate import Evaluation
-from centermask.model.losses import Counts, Losses, centermask_losses, counts_of
 from centermask.model.pretrained import WeightsReport, load_starting_weights
 from centermask.model.weights import build_model, save_weights, spec_of
 from centermask.training.callbacks import STEP_EVENTS, Callbacks
@@ -25,6 +24,7 @@ from centermask.training.checkpoint import checkpoint_of, restore
 from centermask.training.distributed import Group, open_fabric, process_count
 from centermask.training.ema import WeightAverage
 from centermask.training.interrupt import DeferredInterrupt
+from centermask.training.losses import Counts, Losses, centermask_losses, counts_of
 from centermask.training.memory import peak_memory_gib
 from centermask.training.preparation import check_datasets, check_scale, optimizer_of, runnable
 from centermask.training.progress import TrainingDisplay

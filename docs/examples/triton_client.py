@@ -22,7 +22,7 @@ from centermask_runtime.closing import Closing
 from centermask_runtime.errors import CenterMaskError, ModelError
 from centermask_runtime.images import read_image
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
-from centermask_runtime.pipeline import Pipeline
+from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.reference import overlay
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from centermask_export.engines.to_tensorrt import BuiltEngine, Progress, require_builder, write_tensorrt
 from centermask_export.gpu import Gpu
 from centermask_export.onnx_file import data_file, read_graph, read_spec
 from centermask_export.options import ENGINES, ExportOptions
-from centermask_export.to_tensorrt import BuiltEngine, Progress, require_builder, write_tensorrt
 from centermask_runtime.errors import UsageError
 from centermask_runtime.networks.network import Network
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork

@@ -21,6 +21,10 @@ from centermask.evaluation.evaluate import Progress, silent
 from centermask.model.network import CenterMask
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights
+from centermask_export.checks.ap import MAX_AP_DROP, ApReport, verify_ap
+from centermask_export.checks.dense_outputs import compare_heads
+from centermask_export.checks.fixed_batch import Repeated
+from centermask_export.checks.outputs import ParityReport, compare_networks
 from centermask_export.convert import (
     Written,
     default_name,
@@ -31,20 +35,16 @@ from centermask_export.convert import (
     workshop,
     write_artefact,
 )
-from centermask_export.engine_file import sha256_of
+from centermask_export.engines.engine_file import sha256_of
 from centermask_export.gpu import Gpu
 from centermask_export.options import ExportOptions
-from centermask_export.parity import ParityReport, compare_networks
-from centermask_export.parity_heads import compare_heads
-from centermask_export.repeated import Repeated
 from centermask_export.to_fp16 import half_precision
 from centermask_export.to_int8 import calibration_count, calibration_images, write_int8
 from centermask_export.to_onnx import export_onnx, sized
-from centermask_export.verify import MAX_AP_DROP, ApReport, verify_ap
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.networks.network import Network
+from centermask_runtime.sources.files import frames
 from centermask_runtime.spec import ModelSpec
-from centermask_runtime.video.sources import frames
 
 PARITY_IMAGES = Path(__file__).parent / "parity_images"  # CC0; real pixels make real activations
 IMAGES_AT_MOST = 16

@@ -27,8 +27,8 @@ from centermask_export.onnx_file import EXTERNAL_FROM, read_graph, weight_bytes,
 from centermask_runtime.errors import DataError, ExportError, first_line
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.reference import preprocess
+from centermask_runtime.sources.files import frames
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
-from centermask_runtime.video.sources import frames
 
 KEPT_HEADS = ("heatmap.2.weight", "saliency.2.weight")  # ends of the names of weights that stay in floating point
 QUANTISED = ("Conv",)

@@ -15,8 +15,8 @@ from centermask.data.doctor.files import Print, Progress, check_files
 from centermask.data.doctor.findings import Findings, Severity
 from centermask.data.doctor.masks import check_masks
 from centermask.data.doctor.splits import check_classes, check_leakage
-from centermask.data.layouts import Places
-from centermask.data.yolo_seg import read_yolo
+from centermask.data.formats.layouts import Places
+from centermask.data.formats.yolo_seg import read_yolo
 from centermask_runtime.errors import DataError
 
 

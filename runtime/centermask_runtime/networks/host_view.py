@@ -21,7 +21,7 @@ from centermask_runtime.cuda.stages import Stages
 from centermask_runtime.errors import ModelError
 from centermask_runtime.networks.gpu_network import OUTPUT_NAMES, GpuNetwork, outputs_layout
 from centermask_runtime.networks.network import PeakOutputs
-from centermask_runtime.networks.open_gpu import gpu_stream, open_gpu_network
+from centermask_runtime.networks.opening import gpu_stream, open_gpu_network
 
 
 class HostView(Closing):

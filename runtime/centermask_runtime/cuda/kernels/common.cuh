@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What several kernels share: integer names, the sigmoid, and a sort of one block's keys.
 //
-// One source for nvcc, NVRTC and, through tests/cuda_cpu/shim.h, a C++ compiler. No system headers. Every floating-point
+// One source for nvcc, NVRTC and, through tests/support/cuda_cpu/shim.h, a C++ compiler. No system headers. Every floating-point
 // operation is one IEEE operation; compile with --fmad=false (-ffp-contract=off) and the bits equal NumPy's.
 #pragma once
 

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scene: a training canvas whose objects are in canvas pixels, for augmentations that join several source images.
+
+A mask is sampled once, at the source pixel that contains the centre of the canvas pixel. Of an object that hardly shows
+the rest counts for the saliency alone: it becomes a crowd, which targets.py makes no target of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centermask.data.augment.affine import Affine, inverse_affine, map_rects
+from centermask.data.coco import ObjectMask, Rect
+from centermask.data.targets import MIN_VISIBLE
+
+IDENTITY: Affine = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])  # of a scene's objects
+
+
+@dataclass(frozen=True)
+class Scene:
+    image: NDArray[np.uint8]  # [H, W, 3] BGR
+    objects: list[ObjectMask]  # rects in canvas pixels, all inside the canvas
+
+
+def show_objects(objects: Sequence[ObjectMask], affine: Affine, region: Rect) -> list[ObjectMask]:
+    """The objects as a region of the canvas shows them through `affine`, source pixels -> canvas pixels.
+
+    One of which no pixel shows is left out.
+    """
+    return [shown for one in objects if (shown := _show(one, affine, region)) is not None]
+
+
+def keep_visible(one: ObjectMask, seen: NDArray[np.bool_], whole: float) -> ObjectMask | None:
+    """An object with a new crop [h, w] in the place of its own, of `whole` pixels before it was cut or covered."""
+    count = np.count_nonzero(seen)
+    if not count:
+        return None
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    x0, y0 = one.rect[:2]
+    crop = np.ascontiguousarray(seen[top:bottom, left:right])
+    crowd = bool(one.crowd or count < MIN_VISIBLE * whole)
+    return replace(one, rect=(x0 + left, y0 + top, x0 + right, y0 + bottom), crop=crop, crowd=crowd)
+
+
+def _show(one: ObjectMask, affine: Affine, region: Rect) -> ObjectMask | None:
+    ends = np.ceil(map_rects(np.array([one.rect], np.float64), affine)[0] - 0.5)  # of the pixels whose centres show it
+    x0, y0, x1, y1 = ends.clip(region[:2] * 2, region[2:] * 2).astype(int).tolist()
+    inverse = inverse_affine(affine)
+    centres = np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5
+    turned = bool(inverse[0, 0] == 0)
+    along = centres[::-1] if turned else centres  # the canvas axis that source x and source y run along
+    columns, rows = (
+        np.floor(inverse[axis, :2].sum() * along[axis] + inverse[axis, 2] - one.rect[axis]).astype(np.intp)
+        for axis in (0, 1)
+    )
+    height, width = one.crop.shape
+    seen = one.crop[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)]
+    area = np.count_nonzero(one.crop) * abs(float(np.linalg.det(affine[:, :2])))
+    return keep_visible(replace(one, rect=(x0, y0, x1, y1)), seen.T if turned else seen, area)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX -> an engine of TensorRT or TensorRT-RTX: a plain plan that trtexec and Triton load, and its `<engine>.json`.
+
+TensorRT needs the GPU that will run the engine. TensorRT-RTX needs none: kernels are compiled on the user's machine.
+Neither is ever built in place of the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from centermask_export.engines.build_engine import PlanRequest, PlanResult
+from centermask_export.engines.engine_file import EngineDescription, Profile, sha256_of, write_engine
+from centermask_export.gpu import Gpu, find_gpu
+from centermask_export.onnx_file import read_graph
+from centermask_export.options import ENGINES, ExportOptions
+from centermask_runtime.errors import ExportError, UsageError
+from centermask_runtime.spec import ModelSpec
+
+LIBRARIES = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
+NAMES = {"trt": "TensorRT", "trt-rtx": "TensorRT-RTX"}
+ANY_TARGET = "Ampere and newer (sm80 and up)"  # what TensorRT-RTX builds for when no target is named
+
+Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """What was written, for whoever reports it."""
+
+    description: EngineDescription
+    warnings: tuple[str, ...]
+
+
+def require_builder(options: ExportOptions, command: str) -> Gpu | None:
+    """The GPU that a TensorRT engine will be built on, None for TensorRT-RTX, before any other work.
+
+    command: what to run on a machine with a GPU. Raises UsageError without the library, ExportError without a GPU.
+    """
+    kind = "trt-rtx" if options.format == "trt-rtx" else "trt"
+    library = LIBRARIES[kind]
+    missing = importlib.util.find_spec(library) is None
+    if kind == "trt-rtx":
+        if missing:
+            raise UsageError(f"{library} is needed for --format trt-rtx: pip install -e '.[trt-rtx]'.")
+        return None
+    gpu = find_gpu(options.device)
+    elsewhere = (
+        f"run `{command}` on the machine that will use it, or choose --format trt-rtx, which builds here without a GPU"
+    )
+    if missing:
+        raise UsageError(
+            f"TensorRT builds the engine, but its Python package is not installed: pip install -e '.[trt]' and "
+            f"{elsewhere}."
+        )
+    if gpu is None:
+        raise ExportError(
+            f"TensorRT builds on the GPU that runs the engine, but GPU {options.device} is not here: {elsewhere}."
+        )
+    return gpu
+
+
+def write_tensorrt(
+    onnx_file: Path,
+    spec: ModelSpec,
+    output: Path,
+    options: ExportOptions,
+    *,
+    gpu: Gpu | None = None,
+    progress: Progress | None = None,
+) -> BuiltEngine:
+    """Builds in a fresh process and writes `output` and `<output>.json`. gpu: as require_builder gave it.
+
+    Raises ExportError with the library's reason.
+    """
+    kind = options.format if options.format in ENGINES else "trt"
+    profile = profile_of(onnx_file, options)
+    dynamic = any(low != high for low, _, high in profile.values())
+    with tempfile.TemporaryDirectory(prefix="centermask-") as folder:
+        plan_file = Path(folder) / "plan"
+        request = PlanRequest(
+            LIBRARIES[kind], str(onnx_file.resolve()), str(plan_file), (profile,) if dynamic else (), options.targets,
+            options.workspace_gib, None if options.timing_cache is None else str(options.timing_cache.resolve()),
+            options.version_compatible, options.hardware_compatibility,
+        )  # fmt: skip
+        result = _build(request, Path(folder), options.device if kind == "trt" else None, progress, output)
+        plan = plan_file.read_bytes()
+        plan_sha256 = sha256_of(plan_file)
+    if kind == "trt":
+        built_for = "unknown" if gpu is None else f"{gpu.name} ({gpu.architecture})"
+    else:
+        built_for = ", ".join(options.targets) or ANY_TARGET
+    description = EngineDescription(
+        spec=dataclasses.replace(spec, precision=result.precision),
+        builder=NAMES[kind], builder_version=result.version, targets=options.targets, gpu=built_for,
+        precision=result.precision, layer_precisions=result.layer_precisions, precisions_from=result.precisions_from,
+        source_sha256=sha256_of(onnx_file), plan_sha256=plan_sha256, profiles=(profile,),
+        options={
+            "workspace_gib": options.workspace_gib, "version_compatible": options.version_compatible,
+            "hardware_compatibility": options.hardware_compatibility,
+        },
+    )  # fmt: skip
+    write_engine(plan, output, description)
+    return BuiltEngine(description, result.warnings)
+
+
+def profile_of(onnx_file: Path, options: ExportOptions) -> Profile:
+    """The shapes that the graph's input may have: smallest, the one to tune for, largest. Raises UsageError."""
+    (image,) = read_graph(onnx_file, weights=False).graph.input
+    fixed = [side.dim_value for side in image.type.tensor_type.shape.dim]  # 0: dynamic
+    if not fixed[1] and options.dynamic_imgsz is None:
+        raise UsageError(f"{onnx_file} takes images of any size; --dynamic-imgsz MIN,OPT,MAX must say which.")
+    # the batch that people run most is the one that they name
+    batches = (1, options.batch, options.batch) if not fixed[0] else (fixed[0],) * 3
+    sizes = options.dynamic_imgsz if not fixed[1] and options.dynamic_imgsz else ((fixed[1], fixed[2]),) * 3
+    low, best, high = ((batch, *size, 3) for batch, size in zip(batches, sizes, strict=True))
+    return {image.name: (low, best, high)}
+
+
+def _build(
+    request: PlanRequest, folder: Path, device: int | None, progress: Progress | None, output: Path
+) -> PlanResult:
+    request_file, result_file, log_file = folder / "request.json", folder / "result.json", folder / "log.txt"
+    request_file.write_text(json.dumps(dataclasses.asdict(request)))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if device is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(
+            ","
+        )  # device counts among these, where there are any
+        environment["CUDA_VISIBLE_DEVICES"] = visible[device] if device < len(visible) and visible[0] else str(device)
+    command = [sys.executable, "-m", "centermask_export.engines.build_engine", str(request_file), str(result_file)]
+    with (
+        log_file.open("wb") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if progress is not None and line.startswith('{"phase"'):
+                    step = json.loads(line)
+                    progress(step["phase"], step["step"], step["steps"])
+        except BaseException:
+            process.kill()
+            raise
+    values = json.loads(result_file.read_text()) if result_file.is_file() else {}
+    if process.returncode == 0:
+        return PlanResult(**{**values, "warnings": tuple(values["warnings"])})
+    last = log_file.read_text(errors="replace").strip().splitlines()[-1:]
+    reason = values.get("error") or " ".join(last) or f"it ended with status {process.returncode}"
+    raise ExportError(f"{request.module} did not build {output}: {reason.rstrip('.')}; nothing was written.")

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames to Instances: one protocol, a CPU and a GPU pipeline."""

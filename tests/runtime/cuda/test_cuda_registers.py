@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each source compiles alone, and all together for every GPU that we ship for: no warning, no spilled register."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from centermask_runtime.cuda import kernels
+from centermask_runtime.cuda.compile import ARCHITECTURES, Nvrtc, Sources
+from tests.support.cuda_cpu.build import KERNEL
+
+NVCC = shutil.which("nvcc")
+MOST_REGISTERS = 64  # so that a multiprocessor of 65,536 registers holds 1,024 threads
+USAGE = re.compile(
+    r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?"
+    r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers",
+    re.DOTALL,
+)
+
+
+@pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+def test_no_kernel_spills_on_any_architecture(tmp_path):
+    unit = tmp_path / "all.cu"
+    unit.write_text(kernels.translation_unit())
+    codes = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
+    command = [
+        NVCC, "-fatbin", *kernels.OPTIONS, "--Werror", "all-warnings", "-Xptxas", "-v", *codes,
+        f"-I{kernels.FOLDER}", "-o", str(tmp_path / "all.fatbin"), str(unit),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    usage = USAGE.findall(done.stdout + done.stderr)
+    names = [name for source in kernels.SOURCES for name in KERNEL.findall((kernels.FOLDER / source).read_text())]
+    found = {(name, architecture) for name, architecture, *_ in usage}
+    assert found == {(name, f"sm_{number}") for name in names for number in ARCHITECTURES}
+    for name, architecture, stack, stores, loads, registers in usage:
+        print(f"{architecture} {name}: {registers} registers, {stores} + {loads} bytes spilled, stack {stack}")
+        assert (int(stores), int(loads)) == (0, 0), (name, architecture)
+        assert int(registers) <= MOST_REGISTERS, (name, architecture, registers)
+
+
+@pytest.mark.parametrize("source", kernels.SOURCES)
+def test_each_source_compiles_alone_with_nvrtc(source):
+    pytest.importorskip("cuda.bindings.nvrtc", reason="needs cuda-bindings and the NVRTC wheel")
+    alone = Sources(f'#include "{source}"\n', kernels.FOLDER, (source, *kernels.HEADERS))
+    code = Nvrtc().compile(alone, "compute_75")
+    assert all(f".entry {name}".encode() in code for name in KERNEL.findall((kernels.FOLDER / source).read_text()))
+    assert b"fma.rn.f32" not in code or source == "overlay.cu"  # which asks for one by name
+    assert b"fma.rn.f64" not in code

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole GPU pipeline without a GPU: real kernels compiled for the CPU, on a driver that keeps only what streams and
+events promise, and a network that ONNX Runtime computes in the same memory. Equal to the CPU pipeline, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from centermask_runtime.cuda.driver import DriverError
+from centermask_runtime.errors import DataError
+from centermask_runtime.images import read_image
+from centermask_runtime.networks.gpu_network import outputs_layout
+from centermask_runtime.networks.onnx_runtime import CPU
+from centermask_runtime.networks.onnx_runtime_gpu import OnnxRuntimeGpuNetwork
+from centermask_runtime.pipeline.cpu import Pipeline
+from centermask_runtime.pipeline.gpu import GpuPipeline
+from tests.support.cuda_cpu.build import compiler
+from tests.support.given_networks import (
+    RUNS_HW,
+    CpuNetwork,
+    GivenNetwork,
+    OnStream,
+    assert_same,
+    both,
+    given_sets,
+    host_array,
+    peak_outputs,
+    random_frames,
+)
+from tests.support.places import NUCLEI
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to compile the kernels for the CPU")
+
+
+@pytest.fixture(params=["peaks", "heads"])
+def spec(request, small_spec):
+    return dataclasses.replace(small_spec, graph_level=request.param)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_every_frame_equals_the_cpu_pipeline(driver, cpu_kernels, spec, slots):
+    frames = random_frames(12, sizes=RUNS_HW)
+    found, expected, graph = both(driver, cpu_kernels, spec, frames, slots=slots)
+    assert sum(map(len, expected)) > 20 and graph == "one CUDA graph a frame"
+    assert driver.made["graph"] == 2 * slots  # one for each size and slot
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"score_threshold": 0.6},
+        {"mask_threshold": 0.1, "score_threshold": 0.0},
+        {"max_detections": 2},
+        {"classes": ["dog", 2]},
+        {"classes": []},
+        {"score_threshold": 1.0},
+    ],
+)
+def test_selection_is_that_of_the_cpu_pipeline(driver, cpu_kernels, spec, selection):
+    found, expected, _ = both(driver, cpu_kernels, spec, random_frames(3), **selection)
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+def test_two_videos_take_turns_on_one_driver(driver, cpu_kernels, small_spec):
+    specs = small_spec, dataclasses.replace(small_spec, graph_level="heads")
+    frames = random_frames(6)
+    sets = [list(given_sets(spec, 3)) for spec in specs]
+    pipelines = [
+        GpuPipeline(driver, GivenNetwork(driver, s, a), kernels=cpu_kernels, slots=2)
+        for s, a in zip(specs, sets, strict=True)
+    ]
+    found = list(zip(*(pipeline.stream(iter(frames)) for pipeline in pipelines), strict=True))
+    for pipeline in pipelines:
+        pipeline.close()
+        pipeline.close()
+    for index, (spec, arrays) in enumerate(zip(specs, sets, strict=True)):
+        cpu = Pipeline(CpuNetwork(spec, arrays))
+        for one, frame in zip(found, frames, strict=True):
+            assert_same(one[index], cpu(frame))
+
+
+def test_stage_times_are_filled_where_asked_for(driver, cpu_kernels, small_spec):
+    network = GivenNetwork(driver, small_spec, list(given_sets(small_spec, 1)))
+    with GpuPipeline(driver, network, kernels=cpu_kernels, stage_times=True) as pipeline:
+        assert pipeline.timings is None
+        pipeline(random_frames(1)[0])
+        times = pipeline.timings
+        assert pipeline.graph == "no CUDA graph: times inside a graph cannot be taken, and stage times were asked for"
+    assert min(times.preprocess_ms, times.network_ms, times.postprocess_ms) > 0
+    assert times.total_ms >= times.preprocess_ms + times.network_ms + times.postprocess_ms
+
+
+def test_a_frame_of_another_kind_is_refused_and_the_next_one_comes(driver, cpu_kernels, small_spec):
+    arrays = list(given_sets(small_spec, 1))
+    with GpuPipeline(driver, GivenNetwork(driver, small_spec, arrays), kernels=cpu_kernels) as pipeline:
+        with pytest.raises(DataError, match="uint8"):
+            pipeline(np.zeros((4, 4), np.uint8))
+        frame = random_frames(1)[0]
+        assert_same(pipeline(frame), Pipeline(CpuNetwork(small_spec, arrays))(frame))
+
+
+def test_a_failing_network_leaves_the_pipeline_usable(driver, cpu_kernels, small_spec):
+    arrays = list(given_sets(small_spec, 1))
+    network = GivenNetwork(driver, small_spec, arrays)
+    plain = network.enqueue
+
+    def enqueue(images, outputs, stream):
+        raise DriverError("cuLaunchKernel failed with CUDA_ERROR_LAUNCH_FAILED.")
+
+    network.enqueue = enqueue
+    frame = random_frames(1)[0]
+    with GpuPipeline(driver, network, kernels=cpu_kernels) as pipeline:
+        with pytest.raises(DriverError, match="LAUNCH_FAILED"):
+            pipeline(frame)
+        network.enqueue = plain
+        assert_same(pipeline(frame), Pipeline(CpuNetwork(small_spec, arrays))(frame))
+
+
+class TorchOnHost:
+    """The model itself in the place of a session; images and outputs lie at host addresses."""
+
+    def __init__(self, model, spec):
+        self.model, self.spec = model, spec
+
+    def enqueue(self, images, outputs, stream):
+        import torch
+
+        pixels = host_array(images, np.empty((1, *self.spec.input_hw, 3), np.uint8))
+        with torch.no_grad():
+            found = getattr(self.model, self.spec.graph_level)(torch.from_numpy(pixels))
+        for name, tensor in zip(outputs, found, strict=True):
+            host_array(outputs[name], tensor.numpy())[:] = tensor.numpy()
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """Graph level -> what makes the released model at a small size: exported, and PyTorch's dense heads."""
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from centermask.cli.options import find_model
+    from centermask.model.weights import load_weights
+    from centermask_export.options import ExportOptions
+    from centermask_export.to_onnx import export_onnx
+
+    model, spec, _ = load_weights(find_model("nuclei_dla_46c"))
+    path = tmp_path_factory.mktemp("onnx") / "peaks.onnx"
+    export_onnx(model, spec, path, ExportOptions(imgsz=(128, 160)))
+    heads = dataclasses.replace(spec, input_hw=(128, 160), graph_level="heads")
+    return {
+        "peaks": lambda: OnnxRuntimeGpuNetwork(path, 0, provider=CPU),
+        "heads": lambda: TorchOnHost(model.eval(), heads),
+    }
+
+
+@pytest.mark.parametrize("level", ["peaks", "heads"])
+def test_the_released_model_finds_the_same_nuclei_as_on_the_cpu(driver, cpu_kernels, released, level):
+    frames = [read_image(path) for path in sorted((NUCLEI / "val").glob("*.png"))[:4]]
+    truth = released[level]()
+    layout = outputs_layout(truth.spec, 1)
+
+    class Direct:
+        """The same network outside the pipeline."""
+
+        spec, description = truth.spec, "direct"
+
+        def run(self, images):
+            arrays = [np.empty(field.shape, field.dtype) for field in layout.fields.values()]
+            truth.enqueue(images.ctypes.data, {n: a.ctypes.data for n, a in zip(layout.fields, arrays, strict=True)}, 0)
+            return peak_outputs(truth.spec, arrays)
+
+        def close(self):
+            truth.close()
+
+    cpu = Pipeline(Direct())
+    with GpuPipeline(driver, OnStream(driver, released[level]()), kernels=cpu_kernels, slots=2) as pipeline:
+        found = list(pipeline.stream(frames))
+    expected = [cpu(frame) for frame in frames]
+    assert sum(map(len, expected)) > 20
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)

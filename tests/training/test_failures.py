@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a training fails: numbers that are none any more, and what is refused before it starts. Good weights stay."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.training.losses import Losses
+from centermask.training.progress import TrainingDisplay
+from centermask.training.run_folder import RunFolder
+from centermask.training.trainer import Trainer
+from centermask_runtime.errors import CenterMaskError, DataError, UsageError
+from tests.support.places import NUCLEI
+from tests.support.tiny_training import CONFIG, new_trainer, seven_shapes, tensors
+
+pytestmark = pytest.mark.usefixtures("two_threads")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> tuple[CocoDataset, CocoDataset]:
+    return seven_shapes(tmp_path_factory.mktemp("shapes"))
+
+
+class Poison(TrainingDisplay):
+    """Puts a NaN among the weights after an epoch, as an overflow would."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(quiet=True)
+        self.after = epoch
+        self.trainer: Trainer | None = None
+
+    def epoch(self, row: dict[str, float | int]) -> None:
+        super().epoch(row)
+        if row["epoch"] == self.after:
+            assert self.trainer is not None
+            with torch.no_grad():
+                self.trainer.model.heatmap[2].bias.fill_(math.nan)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data["images"].pop(), r"7 images with the classes .* was saved, 6 images"),
+        (lambda data: data["categories"].append({"id": 9, "name": "star"}), r"was saved, 7 images .* star now"),
+    ],
+)
+def test_a_run_is_not_resumed_on_another_data_set(tmp_path, change, words):
+    """Its steps would be counted wrongly, or its weights not fit."""
+    trainer = new_trainer(tmp_path / "runs", seven_shapes(tmp_path))
+    trainer._save_checkpoint()
+    for split in ("train", "val"):
+        file = tmp_path / "annotations" / f"instances_{split}.json"
+        content = json.loads(file.read_text())
+        change(content)
+        left = {image["id"] for image in content["images"]}
+        content["annotations"] = [one for one in content["annotations"] if one["image_id"] in left]
+        file.write_text(json.dumps(content))
+    changed = load_coco(*find_split(tmp_path, "train")), load_coco(*find_split(tmp_path, "val"))
+    with pytest.raises(DataError, match=words):
+        Trainer(CONFIG, *changed, trainer.run, device="cpu").resume()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(shapes, tmp_path):
+    display = Poison(epoch=1)
+    display.trainer = trainer = new_trainer(tmp_path, shapes, display=display)
+    with pytest.raises(CenterMaskError) as caught:
+        trainer.fit()
+    assert "The loss is not a number any more at step 6 (epoch 2)" in str(caught.value)
+    assert f"the last good weights are {trainer.run.last}" in str(caught.value) and "lower train.lr" in str(
+        caught.value
+    )
+    assert all(tensor.isfinite().all() for tensor in tensors(trainer.run.last).values())
+    resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
+    resumed.resume()
+    assert resumed.step == 3 and all(p.isfinite().all() for p in resumed.model.parameters())
+
+
+def test_a_learning_rate_that_explodes_is_named_in_the_first_epoch(shapes, tmp_path):
+    """Gradients overflow before the loss does; that must end in the same sentence."""
+    config = dataclasses.replace(
+        CONFIG, train=dataclasses.replace(CONFIG.train, lr=1e25, warmup_steps=0, optimizer="adam")
+    )
+    trainer = new_trainer(tmp_path, shapes, config)
+    with pytest.raises(
+        CenterMaskError, match=r"not a number any more at step 3 \(epoch 1\), no good weights were saved yet"
+    ):
+        trainer.fit()
+
+
+class PoisonedAverage(TrainingDisplay):
+    """Puts a NaN among the averaged weights after a step, as a gradient that overflows in the last step would."""
+
+    trainer: Trainer
+
+    def step(self, epoch: int, step: int, losses: Losses) -> None:
+        super().step(epoch, step, losses)
+        self.trainer.average.state_dict()["heatmap.2.bias"].fill_(math.nan)
+
+
+def test_averaged_weights_that_are_no_numbers_are_never_saved(shapes, tmp_path):
+    display = PoisonedAverage(quiet=True)
+    display.trainer = trainer = new_trainer(tmp_path, shapes, display=display)
+    with pytest.raises(CenterMaskError, match=r"The average of the weights is not a number any more at step 3"):
+        trainer.fit()
+    assert list((trainer.run.path / "weights").iterdir()) == [] and not trainer.run.checkpoint.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_what_this_machine_cannot_do_is_refused(shapes, tmp_path):
+    with pytest.raises(UsageError, match=r"--device cuda needs a GPU"):
+        Trainer(CONFIG, *shapes, RunFolder(tmp_path), device="cuda")
+    half = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, precision="16-mixed"))
+    with pytest.raises(UsageError, match=r"16-mixed needs a GPU; use bf16-mixed or 32-true"):
+        Trainer(half, *shapes, RunFolder(tmp_path))
+
+
+def test_more_detections_than_cells_are_refused(shapes, tmp_path):
+    model = dataclasses.replace(CONFIG.model, max_detections=3 * 16 * 16)
+    Trainer(dataclasses.replace(CONFIG, model=model), *shapes, RunFolder(tmp_path), device="cpu")
+    model = dataclasses.replace(CONFIG.model, max_detections=3 * 16 * 16 + 1)
+    with pytest.raises(UsageError, match=r"model.max_detections 769 is more than the 3 x 16 x 16 cells"):
+        Trainer(dataclasses.replace(CONFIG, model=model), *shapes, RunFolder(tmp_path), device="cpu")
+
+
+def test_data_sets_that_do_not_fit_are_refused(shapes, tmp_path):
+    nuclei = load_coco(*find_split(NUCLEI, "val"))
+    with pytest.raises(DataError, match="have different categories"):
+        new_trainer(tmp_path, (shapes[0], nuclei))
+    turned = dataclasses.replace(shapes[1], class_names=shapes[1].class_names[::-1])
+    with pytest.raises(DataError, match=r"have different categories, 1 'ellipse' is in one of them only"):
+        new_trainer(tmp_path, (shapes[0], turned))
+    nothing = dataclasses.replace(shapes[0], images=(), _annotations=())
+    with pytest.raises(DataError, match="has no image to train on"):
+        new_trainer(tmp_path, (nothing, shapes[1]))
+    crowds = [tuple(dataclasses.replace(one, crowd=True) for one in of_image) for of_image in shapes[1]._annotations]
+    for useless in (((), ()), tuple(crowds)):
+        without = dataclasses.replace(shapes[1], _annotations=useless)
+        with pytest.raises(DataError, match="has no object but crowds, so there is nothing to validate on"):
+            new_trainer(tmp_path, (shapes[0], without))
+    assert list(tmp_path.iterdir()) == []  # no run folder is left behind

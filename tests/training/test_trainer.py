@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training end to end on drawn shapes: what a run leaves, bit-equal resume, Ctrl-C."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import shutil
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from centermask.config import Config, InputConfig
+from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.model.network import CenterMask
+from centermask.model.weights import load_weights
+from centermask.training import trainer as trainer_module
+from centermask.training.interrupt import DeferredInterrupt
+from centermask.training.losses import Losses
+from centermask.training.progress import TrainingDisplay
+from centermask.training.run_folder import RunFolder
+from centermask.training.trainer import Trainer
+from centermask_runtime.errors import CenterMaskError, DataError
+from tests.support.places import NUCLEI
+from tests.support.tiny_training import CONFIG, new_trainer, seven_shapes, tensors
+
+pytestmark = pytest.mark.usefixtures("two_threads")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> tuple[CocoDataset, CocoDataset]:
+    return seven_shapes(tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.fixture(scope="module")
+def finished(two_threads, tmp_path_factory, shapes) -> Trainer:
+    """A run that nothing disturbed."""
+    trainer = new_trainer(tmp_path_factory.mktemp("runs"), shapes)
+    trainer.result = trainer.fit()  # type: ignore[attr-defined]
+    return trainer
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = tensors(one), tensors(other)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+class Interrupt(TrainingDisplay):
+    """Ctrl-C at a step, or at the first image of a validation."""
+
+    def __init__(self, step: int | None = None) -> None:
+        super().__init__(quiet=True)
+        self.at_step = step
+
+    def step(self, epoch: int, step: int, losses: Losses) -> None:
+        super().step(epoch, step, losses)
+        if step == self.at_step:
+            raise KeyboardInterrupt
+
+    def wrap(self, indices: Iterator[int], count: int, title: str) -> Iterator[int]:
+        if self.at_step is None:
+            raise KeyboardInterrupt
+        return super().wrap(indices, count, title)
+
+
+# ---- a whole run ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_everything_behind(finished, shapes):
+    run = finished.run
+    assert {path.name for path in run.path.iterdir()} == {
+        "args.yaml",
+        "checkpoint.pt",
+        "data.json",
+        "results.csv",
+        "weights",
+    }
+    assert {path.name for path in (run.path / "weights").iterdir()} == {"best.safetensors", "last.safetensors"}
+    config, (train, val) = run.read()
+    assert config == CONFIG
+    assert train.load().category_ids == shapes[0].category_ids and Path(val.annotations) == shapes[1].annotation_file
+    rows = list(csv.DictReader(run.results.open()))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    assert float(rows[0]["seconds"]) < float(rows[1]["seconds"])
+    assert float(rows[1]["train/total"]) < float(rows[0]["train/total"])
+
+
+def test_the_chosen_mask_threshold_travels_in_both_weights_files(finished):
+    result = finished.result
+    table = result.mask_threshold_ap
+    assert table[result.spec.mask_threshold] == max(table.values())
+    for path in (finished.run.best, finished.run.last):
+        model, spec, config = load_weights(path)
+        assert spec.mask_threshold == result.spec.mask_threshold and config == CONFIG and not model.training
+        assert spec.class_names == ("ellipse", "rectangle", "star") and spec.category_ids == (1, 2, 3)
+        assert spec.saliency_channels == 3 and spec.input_hw == (64, 64)
+
+
+def test_last_weights_are_the_average_not_the_raw_ones(finished):
+    state = tensors(finished.run.last)
+    average = finished.average.state_dict()
+    assert all(torch.equal(state[name], average[name]) for name in state)
+    assert any(not torch.equal(state[name], raw) for name, raw in finished.model.state_dict().items())
+
+
+def test_a_run_on_microscopy_images(tmp_path):
+    """Real files from disk, crops, one class, class-agnostic saliency, half precision, a worker."""
+    data = load_coco(*find_split(NUCLEI, "train")), load_coco(*find_split(NUCLEI, "val"))
+    model = dataclasses.replace(CONFIG.model, saliency="class_agnostic")
+    train = dataclasses.replace(CONFIG.train, crop=(64, 64), workers=1, cache=True, epochs=1, precision="bf16-mixed")
+    trainer = new_trainer(tmp_path, data, Config("nuclei", model, InputConfig(size=(128, 128)), train))
+    result = trainer.fit()
+    assert 0 <= result.metrics["segm"]["AP"] <= 1 and result.spec.saliency_channels == 1
+
+
+# ---- the same again -------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_weights(finished, shapes, tmp_path):
+    again = new_trainer(tmp_path, shapes)
+    again.fit()
+    assert_same_weights(again.run.last, finished.run.last)
+    assert_same_weights(again.run.best, finished.run.best)
+
+
+def test_the_seed_chooses_the_first_weights(shapes, tmp_path):
+    def first_weights(seed: int) -> torch.Tensor:
+        config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, seed=seed))
+        model = Trainer(config, *shapes, RunFolder(tmp_path / "none"), device="cpu").model
+        return model.state_dict()["base.level0.0.weight"]
+
+    assert torch.equal(first_weights(0), first_weights(0))
+    assert not torch.equal(first_weights(0), first_weights(1))
+
+
+@pytest.mark.parametrize("step", [2, 6, None], ids=lambda step: "validation" if step is None else f"step {step}")
+def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path, monkeypatch, step):
+    """Bit for bit, wherever Ctrl-C came: inside an epoch, after the last step, or in a validation."""
+    monkeypatch.setattr(trainer_module, "CHECK_EVERY", 1)  # the display hears of every step
+    trainer = new_trainer(tmp_path, shapes, display=Interrupt(step))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert trainer.step == (step or 3)
+    resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
+    resumed.resume()
+    assert resumed.step == trainer.step and 0 < resumed.seconds
+    resumed.fit()
+    assert_same_weights(resumed.run.last, finished.run.last)
+    assert_same_weights(resumed.run.best, finished.run.best)
+    rows, truth = (list(csv.DictReader(run.results.open())) for run in (resumed.run, finished.run))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [row["val/segm_AP"] for row in rows] == [row["val/segm_AP"] for row in truth]
+
+
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(finished, shapes, tmp_path, monkeypatch):
+    """A real signal between the optimizer and the counters; the step is neither lost nor taken twice."""
+    trainer = new_trainer(tmp_path, shapes)
+    update = trainer.average.update
+
+    def signalled(model: CenterMask) -> None:
+        if trainer.step == 1:  # the second step
+            signal.raise_signal(signal.SIGINT)
+        update(model)
+
+    monkeypatch.setattr(trainer.average, "update", signalled)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
+    resumed.resume()
+    assert resumed.step == trainer.step == 2
+    resumed.fit()
+    assert_same_weights(resumed.run.last, finished.run.last)
+    assert_same_weights(resumed.run.best, finished.run.best)
+
+
+def test_the_first_ctrl_c_waits_for_a_look_and_the_second_does_not():
+    with DeferredInterrupt() as interrupt:
+        interrupt.look()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.look()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone():
+    def look() -> object:
+        with DeferredInterrupt() as interrupt:
+            interrupt.look()
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(look).result() is signal.getsignal(signal.SIGINT)
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, shapes, tmp_path):
+    run = RunFolder(tmp_path / "copy")
+    shutil.copytree(finished.run.path, run.path)
+    again = Trainer(CONFIG, *shapes, run, device="cpu")
+    again.resume()
+    again.fit()
+    assert_same_weights(run.last, finished.run.last)
+
+
+def test_resume_with_another_config_is_refused(finished, shapes):
+    other = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, lr=1.0))
+    trainer = Trainer(other, *shapes, finished.run, device="cpu")
+    with pytest.raises(CenterMaskError, match=r"was started with another config; resume it with its own args\.yaml"):
+        trainer.resume()
+
+
+def test_resume_without_or_with_a_damaged_checkpoint_is_refused(shapes, tmp_path):
+    trainer = new_trainer(tmp_path, shapes)
+    with pytest.raises(DataError, match=r"has no checkpoint.pt to resume from"):
+        trainer.resume()
+    trainer.run.checkpoint.write_bytes(b"PK\x03\x04 not much")
+    with pytest.raises(DataError, match="is damaged and cannot be resumed from"):
+        trainer.resume()
+    with pytest.raises(DataError, match="is not the folder of a started training"):
+        RunFolder(tmp_path).read()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_loss_scale_of_half_precision_is_resumed(shapes, tmp_path):
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, precision="16-mixed"))
+    trainer = Trainer(config, *shapes, RunFolder(tmp_path / "half"))
+    trainer.fit()
+    resumed = Trainer(config, *shapes, trainer.run)
+    resumed.resume()
+    scale = trainer.fabric.strategy.precision.state_dict()
+    assert scale and resumed.fabric.strategy.precision.state_dict() == scale

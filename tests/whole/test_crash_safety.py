@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run outlives what happens to it: SIGKILL at the worst moments, SIGTERM to everybody, a disk that is full.
+
+Each is a real process that really dies. What is resumed here is compared, bit for bit, with a run that nothing
+disturbed: the random numbers depend on (seed, epoch, image) and the sums on the number of threads alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from centermask.config import load_config
+from centermask.data.coco import find_split, load_coco
+from centermask.data.synthetic import write_shapes
+from centermask.training.run_folder import DataSource, RunFolder
+from centermask.training.trainer import Trainer
+from tests.support.places import ROOT
+
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "export", "runtime")),
+    "OMP_NUM_THREADS": "1",
+    "COLUMNS": "200",
+}
+YAML = """
+name: tiny
+model: {backbone: dla_46c, head_channels: 16, shape_size: 8, max_detections: 10}
+input: {size: [64, 64]}
+train: {epochs: 2, batch: 2, lr: 1e-3, warmup_steps: 4, workers: 1, checkpoint_every: 2, loss: {mask_grid: 8}}
+"""
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+ACCIDENTS = {
+    "in the middle of a step": f"""
+from centermask.training.ema import WeightAverage
+update = WeightAverage.update
+def half_a_step(self, model):
+    update(self, model)
+    if self.steps == 5: {KILL}
+WeightAverage.update = half_a_step
+""",
+    "while the checkpoint is written": f"""
+save, calls = torch.save, []
+def half_a_file(state, path):
+    save(state, path)
+    calls.append(path)
+    if len(calls) == 4:
+        os.truncate(path, os.path.getsize(path) // 2)
+        {KILL}
+torch.save = half_a_file
+""",
+    "between results.csv and the checkpoint": f"""
+append = run_folder.RunFolder.append_results
+def append_and_die(self, row):
+    append(self, row)
+    {KILL}
+run_folder.RunFolder.append_results = append_and_die
+""",
+}
+FULL_DISK = """
+save, calls = torch.save, []
+def fill(state, path):  # no file of this process can grow beyond 100 kB from now on
+    calls.append(path)
+    if len(calls) == 3:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    save(state, path)
+torch.save = fill
+"""
+SCRIPT = """
+import os, resource, signal, sys
+import torch
+from centermask.cli import main
+from centermask.training import run_folder
+{accident}
+main(sys.argv[1:])
+"""
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    """Seven images: three steps an epoch."""
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, 7, seed=1, val_count=2, size_hw=(64, 64), max_objects=3)
+    (folder / "tiny.yaml").write_text(YAML)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(one_thread, shapes, tmp_path_factory) -> RunFolder:
+    config = load_config(shapes / "tiny.yaml")
+    sets = load_coco(*find_split(shapes, "train")), load_coco(*find_split(shapes, "val"))
+    trainer = Trainer(config, *sets, RunFolder(tmp_path_factory.mktemp("run") / "tiny"), device="cpu")
+    trainer.make_run_folder((DataSource.of(sets[0]), DataSource.of(sets[1])))
+    trainer.fit()
+    return trainer.run
+
+
+def command(shapes: Path, output: Path, accident: str = "") -> list[str]:
+    options = ("train", "--config", shapes / "tiny.yaml", "--data", shapes, "--device", "cpu", "--output", output)
+    return [sys.executable, "-c", SCRIPT.format(accident=accident), *map(str, options)]
+
+
+def resume(run: RunFolder) -> Trainer:
+    """As `--resume` does."""
+    config, sources = run.read()
+    trainer = Trainer(config, *(source.load() for source in sources), run, device="cpu")
+    trainer.resume()
+    trainer.fit()
+    return trainer
+
+
+def assert_as_if_nothing_had_happened(run: RunFolder, undisturbed: RunFolder) -> None:
+    for one, other in ((run.last, undisturbed.last), (run.best, undisturbed.best)):
+        weights, truth = load_file(one), load_file(other)
+        assert [name for name in truth if not torch.equal(weights[name], truth[name])] == []
+    rows, truth_rows = (list(csv.DictReader(folder.results.open())) for folder in (run, undisturbed))
+    for row in (*rows, *truth_rows):
+        del row["seconds"], row["memory_gib"]
+    assert rows == truth_rows
+    assert not list(run.path.rglob(".*"))  # what a killed process was just writing
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS.values(), ids=ACCIDENTS.keys())
+def test_a_killed_run_ends_as_if_nothing_had_happened(shapes, undisturbed, tmp_path, accident):
+    done = subprocess.run(command(shapes, tmp_path, accident), env=ENVIRONMENT, timeout=300, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    run = RunFolder(tmp_path / "tiny")
+    assert run.load_checkpoint()["step"] in (2, 3, 4)  # of 6: the last whole one
+    resume(run)
+    assert_as_if_nothing_had_happened(run, undisturbed)
+
+
+def test_a_terminated_run_saves_first(shapes, undisturbed, tmp_path):
+    """SIGTERM to the whole group, the loader's worker too, as clusters send it before they take their machine back."""
+    slow = "from centermask.training.ema import WeightAverage as Average\nimport time\nupdate = Average.update\n"
+    slow += "Average.update = lambda self, model: (print('step', flush=True), time.sleep(1), update(self, model))"
+    process = subprocess.Popen(
+        command(shapes, tmp_path, slow), env=ENVIRONMENT, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while "step" not in (line := process.stdout.readline()):
+        assert line or process.poll() is None, process.communicate()
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    run = RunFolder(tmp_path / "tiny")
+    assert f"Stopped after step 1; go on with: centermask train --resume {run.path}" in stderr
+    assert "Traceback" not in stderr
+    assert run.load_checkpoint()["step"] == 1  # the step it came in was finished
+    resume(run)
+    assert_as_if_nothing_had_happened(run, undisturbed)
+
+
+def test_a_full_disk_is_one_sentence_and_costs_only_the_steps_since(shapes, undisturbed, tmp_path):
+    done = subprocess.run(
+        command(shapes, tmp_path, FULL_DISK), env=ENVIRONMENT, timeout=300, capture_output=True, text=True
+    )
+    run = RunFolder(tmp_path / "tiny")
+    sentence = (
+        f"Error: {run.checkpoint} cannot be written; the one before is kept: make room on the disk, then go on with "
+        f"centermask train --resume {run.path}."
+    )
+    assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert run.load_checkpoint()["step"] == 3  # the third one is that of the end of the epoch
+    resume(run)
+    assert_as_if_nothing_had_happened(run, undisturbed)

@@ -17,7 +17,7 @@ from centermask_runtime.networks.opening import ENGINES
 if TYPE_CHECKING:
     from centermask.data.coco import CocoDataset
     from centermask_runtime.networks.network import Network
-    from centermask_runtime.pipeline.cpu import FramePipeline
+    from centermask_runtime.pipeline.frame import FramePipeline
 
 RELEASED = Path(__file__).parents[1] / "released"
 MODEL_SUFFIXES = (".safetensors", ".onnx", ".xml", ".torchscript", *ENGINES)

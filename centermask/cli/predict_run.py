@@ -20,7 +20,7 @@ from centermask_runtime.errors import CenterMaskError, DataError, UsageError
 from centermask_runtime.images import image_files
 from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import write_whole
-from centermask_runtime.pipeline.cpu import FramePipeline
+from centermask_runtime.pipeline.frame import FramePipeline
 from centermask_runtime.reference import overlay
 from centermask_runtime.sinks.coco_json import CocoWriter
 from centermask_runtime.sinks.video import VideoWriter

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask_runtime.errors import DataError
-from centermask_runtime.pipeline.cpu import FramePipeline, StageTimes
+from centermask_runtime.pipeline.frame import FramePipeline, StageTimes
 
 REPORTED_FPS = 25.2  # CenterMask, DLA-34 at 512 x 512, arXiv 2004.04446
 REPORTED_ON = "a GPU we could not establish"

@@ -5,44 +5,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from centermask_runtime.closing import Closing
-from centermask_runtime.errors import DataError
 from centermask_runtime.geometry import Letterbox, clip_boxes
 from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import Network, PeakOutputs
+from centermask_runtime.pipeline.frame import FrameFit, StageTimes
 from centermask_runtime.reference import masks, preprocess
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
-
-
-@dataclass(frozen=True)
-class StageTimes:
-    """Wall-clock milliseconds of one frame."""
-
-    preprocess_ms: float
-    network_ms: float
-    postprocess_ms: float
-    total_ms: float
-
-
-class FramePipeline(Protocol):
-    """What Pipeline and GpuPipeline are to those who give frames and take Instances."""
-
-    spec: ModelSpec
-    timings: StageTimes | None  # of the last frame, where they are taken
-
-    @property
-    def description(self) -> str:
-        """The network's back end and device, in words."""
-        ...
-
-    def __call__(self, frame: NDArray[np.uint8]) -> Instances: ...
 
 
 def postprocess(
@@ -145,29 +119,3 @@ class Pipeline(Closing):
 
     def close(self) -> None:
         self.network.close()
-
-
-class FrameFit:
-    """How a frame is fitted into the network input; computed once a frame size. Raises DataError for no frame."""
-
-    def __init__(self, input_hw: tuple[int, int]) -> None:
-        self._input_hw = input_hw
-        self._last: Letterbox | None = None
-
-    def __call__(self, frame: NDArray[np.uint8]) -> Letterbox:
-        check_frame(frame)
-        frame_hw = frame.shape[0], frame.shape[1]
-        if self._last is None or self._last.frame_hw != frame_hw:
-            self._last = Letterbox.fit(frame_hw, self._input_hw)
-        return self._last
-
-
-def check_frame(frame: Any) -> None:
-    """Raises DataError when it is not uint8 [H, W, 3]."""
-    if not isinstance(frame, np.ndarray):
-        raise DataError(f"A frame must be an array uint8 [height, width, 3] in BGR order, not {type(frame).__name__}.")
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        raise DataError(
-            f"A frame must be uint8 [height, width, 3] in BGR order, not {frame.dtype} {list(frame.shape)}; "
-            "convert it before the call."
-        )

@@ -38,7 +38,7 @@ from centermask_runtime.errors import CenterMaskError, UsageError
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.instances import BoxMasks, Instances
 from centermask_runtime.networks.gpu_network import OUTPUT_NAMES, GpuNetwork, outputs_layout
-from centermask_runtime.pipeline.cpu import FrameFit, StageTimes
+from centermask_runtime.pipeline.frame import FrameFit, StageTimes
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 

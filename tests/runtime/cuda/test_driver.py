@@ -85,8 +85,8 @@ def test_importing_the_driver_layer_calls_no_driver_function(stub, tmp_path):
     imports = f"from centermask_runtime.cuda import {modules}\nimport centermask_runtime.pipeline.gpu\n"
     run_python(stub, imports, STUB_LOG=str(log))
     assert not log.exists()
-    assert run_python(stub, imports + "print(device.device_names())").strip() == "['Stub GPU 0', 'Stub GPU 1']"
-    run_python(stub, imports + "device.open_driver('cuda-bindings')", STUB_LOG=str(log))
+    assert run_python(stub, imports + "print(providers.device_names())").strip() == "['Stub GPU 0', 'Stub GPU 1']"
+    run_python(stub, imports + "providers.open_driver('cuda-bindings')", STUB_LOG=str(log))
     assert "cuDevicePrimaryCtxRetain" in log.read_text().split()
 
 

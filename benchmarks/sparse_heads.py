@@ -26,7 +26,7 @@ from rich.table import Table
 from torch import nn
 
 from centermask.config import Config, InputConfig, ModelConfig
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.weights import build_model, spec_of
 from centermask_export.export import PARITY_IMAGES
 from centermask_export.to_onnx import export_onnx
@@ -53,7 +53,7 @@ def real_image(size: int) -> NDArray[np.uint8]:
     return preprocess.letterbox(frame, Letterbox.fit((frame.shape[0], frame.shape[1]), (size, size)))[None]
 
 
-def calibrated_model(config: Config, image: NDArray[np.uint8]) -> CenterMask:
+def calibrated_model(config: Config, image: NDArray[np.uint8]) -> CenterMaskNet:
     """Random weights whose batch norms fit the image, so that no activation vanishes or grows without bound."""
     torch.manual_seed(0)
     model = build_model(config, CLASSES)
@@ -80,7 +80,7 @@ def measure(ways: list[Way], rounds: int, warmup: int = 2) -> dict[str, tuple[fl
     return {name: (low, median, high) for name, (low, median, high) in quartiles.items()}
 
 
-def require_equal(model: CenterMask, network: OnnxRuntimeNetwork, image: NDArray[np.uint8]) -> None:
+def require_equal(model: CenterMaskNet, network: OnnxRuntimeNetwork, image: NDArray[np.uint8]) -> None:
     """All ways give the same K scores and saliency; a benchmark of different results would say nothing."""
     dense, sparse, exported = (
         model.peaks_dense(torch.from_numpy(image)),

@@ -37,7 +37,7 @@ from centermask.data.loader import Batch, Sample, collate
 from centermask.data.synthetic import draw_scene
 from centermask.data.targets import make_targets
 from centermask.model.heads import Head
-from centermask.model.network import CenterMask, TrainingOutputs
+from centermask.model.network import CenterMaskNet, TrainingOutputs
 from centermask.model.weights import build_model
 from centermask.training.losses import centermask_losses
 from centermask_runtime.errors import UsageError
@@ -92,7 +92,7 @@ class Step:
         self.optimizer.step()
 
 
-def outputs_of(model: CenterMask, batch: Batch, dense: tuple[str, ...]) -> TrainingOutputs:
+def outputs_of(model: CenterMaskNet, batch: Batch, dense: tuple[str, ...]) -> TrainingOutputs:
     if not dense:
         outputs: TrainingOutputs = model(batch.images, batch.image_index, batch.cells)
         return outputs

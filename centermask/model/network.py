@@ -75,7 +75,7 @@ class StackHeads(nn.Module):
         return TrainingOutputs(self.heatmap(features), self.saliency(features), offsets, sizes, shapes)
 
 
-class CenterMask(StackHeads):
+class CenterMaskNet(StackHeads):
     """Its own heads are those of the last stack, which inference uses; an hourglass trains `early` ones too."""
 
     mean: Tensor

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask_runtime.errors import ModelError
 
 COUNTER = "num_batches_tracked"  # of batch norm; files from before PyTorch 0.4.1 have none, and none is missed
@@ -88,7 +88,7 @@ class WeightsReport:
         )
 
 
-def load_starting_weights(model: CenterMask, path: Path) -> WeightsReport:
+def load_starting_weights(model: CenterMaskNet, path: Path) -> WeightsReport:
     """Copies what fits of a file into the model, in place, whatever the model's device and precision.
 
     Knows CenterMask's own weights, ImageNet weights of DLA (the published files and timm's) and CenterNet's DLA and

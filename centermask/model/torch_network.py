@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask_runtime.closing import Closing
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.spec import ModelSpec
 
 
 class TorchNetwork(Closing):
-    """Runs a CenterMask on the device its weights are on."""
+    """Runs a CenterMaskNet on the device its weights are on."""
 
-    def __init__(self, model: CenterMask, spec: ModelSpec) -> None:
+    def __init__(self, model: CenterMaskNet, spec: ModelSpec) -> None:
         self.model = model.eval()
         self.spec = spec
         self.device = model.mean.device

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from centermask import __version__
 from centermask.config import STRIDE, Config, parse_config
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.partial_file import write_whole
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
@@ -19,8 +19,8 @@ from centermask_runtime.spec import METADATA_KEY, ModelSpec
 CONFIG_KEY = "centermask_config"
 
 
-def build_model(config: Config, num_classes: int) -> CenterMask:
-    return CenterMask(config.model, config.input, num_classes)
+def build_model(config: Config, num_classes: int) -> CenterMaskNet:
+    return CenterMaskNet(config.model, config.input, num_classes)
 
 
 def spec_of(config: Config, class_names: tuple[str, ...], category_ids: tuple[int, ...]) -> ModelSpec:
@@ -53,7 +53,7 @@ def save_weights(path: Path, state: dict[str, Tensor], spec: ModelSpec, config: 
     write_whole(path, save(tensors, metadata=metadata), durable=True)
 
 
-def load_weights(path: Path) -> tuple[CenterMask, ModelSpec, Config]:
+def load_weights(path: Path) -> tuple[CenterMaskNet, ModelSpec, Config]:
     """Reads a weights file into a model in evaluation mode. Raises ModelError that says what is wrong with it."""
     try:
         with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call, unused-ignore]

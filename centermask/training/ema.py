@@ -8,7 +8,7 @@ import copy
 import torch
 from torch import Tensor
 
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 
 
 class WeightAverage:
@@ -17,7 +17,7 @@ class WeightAverage:
     At step n the decay is at most (1 + n) / (10 + n), so that the average forgets the random start.
     """
 
-    def __init__(self, model: CenterMask, decay: float) -> None:
+    def __init__(self, model: CenterMaskNet, decay: float) -> None:
         self.model = copy.deepcopy(model).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
@@ -25,7 +25,7 @@ class WeightAverage:
         self.steps = 0
 
     @torch.no_grad()
-    def update(self, model: CenterMask) -> None:
+    def update(self, model: CenterMaskNet) -> None:
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         current = model.state_dict()

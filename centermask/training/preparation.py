@@ -11,7 +11,7 @@ from torch import nn
 
 from centermask.config import TrainConfig
 from centermask.data.coco import CocoDataset
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask_runtime.errors import DataError, UsageError
 
 
@@ -30,7 +30,7 @@ def check_datasets(train_set: CocoDataset, val_set: CocoDataset) -> None:
         raise DataError(f"{val_set.annotation_file} has no object but crowds, so there is nothing to validate on.")
 
 
-def optimizer_of(model: CenterMask, config: TrainConfig) -> torch.optim.Optimizer:
+def optimizer_of(model: CenterMaskNet, config: TrainConfig) -> torch.optim.Optimizer:
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
 
@@ -45,7 +45,7 @@ def check_scale(config: TrainConfig, device: torch.device, processes: int) -> No
         raise UsageError("train.sync_bn works between GPUs only, but this training runs on the CPU; set it to false.")
 
 
-def runnable(model: CenterMask, config: TrainConfig, processes: int) -> nn.Module:
+def runnable(model: CenterMaskNet, config: TrainConfig, processes: int) -> nn.Module:
     """What runs the model's weights: the model itself as train.sync_bn and train.recompute want it, or compiled."""
     model.base.recompute = config.recompute
     if config.sync_bn and processes > 1:

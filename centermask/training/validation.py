@@ -12,7 +12,7 @@ import torch
 
 from centermask.data.coco import CocoDataset
 from centermask.evaluation.evaluate import Evaluation, Share, choose_mask_threshold, evaluate
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights, save_weights
 from centermask.training.distributed import Group
@@ -42,7 +42,7 @@ class Validator:
     def _share(self) -> Share:
         return Share(self.group.rank, self.group.size, self.group.join, self.group.together)
 
-    def measure(self, model: CenterMask, spec: ModelSpec) -> Evaluation:
+    def measure(self, model: CenterMaskNet, spec: ModelSpec) -> Evaluation:
         """AP of the averaged weights, the same for each process."""
         self.group.same_buffers(model)
         return evaluate(TorchNetwork(model, spec), self.dataset, progress=self._watched, share=self._share)

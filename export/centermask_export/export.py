@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from centermask.data.coco import CocoDataset
 from centermask.evaluation.evaluate import Progress, silent
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights
 from centermask_export.checks.ap import MAX_AP_DROP, ApReport, verify_ap
@@ -117,7 +117,7 @@ def export_model(
 
 @dataclass(frozen=True)
 class _Job:
-    model: CenterMask
+    model: CenterMaskNet
     spec: ModelSpec
     options: ExportOptions
     checks: Checks

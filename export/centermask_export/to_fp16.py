@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from centermask.model.deformable import DeformableConv
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 SIDE = 128  # of the image that shows which convolution feeds which batch norm: an hourglass takes no smaller one
@@ -38,7 +38,7 @@ class Fp32Island(nn.Module):
         return y.to(x.dtype)
 
 
-def half_precision(model: CenterMask, precision: str, graph: str = "peaks") -> CenterMask:
+def half_precision(model: CenterMaskNet, precision: str, graph: str = "peaks") -> CenterMaskNet:
     """A copy of the model in fp16 or bf16 with its fp32 islands, batch norms folded. graph: level of the export."""
     half = fold_batch_norms(model).to(DTYPES[precision])
     if graph == "peaks":
@@ -51,7 +51,7 @@ def half_precision(model: CenterMask, precision: str, graph: str = "peaks") -> C
     return half
 
 
-def fold_batch_norms(model: CenterMask) -> CenterMask:
+def fold_batch_norms(model: CenterMaskNet) -> CenterMaskNet:
     """A copy in evaluation mode without the batch norms that directly follow one convolution; the same numbers.
 
     Which follows which is seen by running it once. A convolution or batch norm that is used twice stays as it is.
@@ -79,7 +79,7 @@ def _fold(conv: DeformableConv, norm: nn.BatchNorm2d) -> None:
         conv.bias.copy_((conv.bias - norm.running_mean) * scale + norm.bias)
 
 
-def _pairs(model: CenterMask) -> list[tuple[str, str]]:
+def _pairs(model: CenterMaskNet) -> list[tuple[str, str]]:
     """Names of (convolution, batch norm) where the norm's input is the very tensor that the convolution gave."""
     made: list[tuple[Tensor, str]] = []  # tensors are kept, so that no later one gets the identity of an earlier
     taken: list[tuple[str, str]] = []

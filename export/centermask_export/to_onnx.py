@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from centermask import __version__
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask_export.onnx_file import EXTERNAL_FROM, as_export_error, write_onnx
 from centermask_export.options import SIDE_MULTIPLE, ExportOptions
 from centermask_export.to_fp16 import DTYPES, half_precision
@@ -36,7 +36,7 @@ LARGEST_BATCH, LARGEST_SIDE = 1024, 16384  # of dynamic graphs: the exporter wan
 class Graph(nn.Module):
     """Exactly what is exported: images uint8 [N, H, W, 3] BGR -> the outputs of the level, in the order of OUTPUTS."""
 
-    def __init__(self, model: CenterMask, level: str) -> None:
+    def __init__(self, model: CenterMaskNet, level: str) -> None:
         super().__init__()
         self.model = model
         self.level = level
@@ -46,7 +46,7 @@ class Graph(nn.Module):
 
 
 def export_onnx(
-    model: CenterMask,
+    model: CenterMaskNet,
     spec: ModelSpec,
     output: Path,
     options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen

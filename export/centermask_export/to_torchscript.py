@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from centermask import __version__
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.torchscript_network import SPEC_FILE
 from centermask_export.to_onnx import Graph
 from centermask_runtime.errors import ExportError, UsageError, first_line
@@ -23,7 +23,7 @@ from centermask_runtime.partial_file import write_whole
 from centermask_runtime.spec import ModelSpec
 
 
-def write_torchscript(model: CenterMask, spec: ModelSpec, output: Path, *, batch: int = 1) -> Path:
+def write_torchscript(model: CenterMaskNet, spec: ModelSpec, output: Path, *, batch: int = 1) -> Path:
     """Writes `output` (.torchscript) and returns it; an existing file is replaced only by a complete new one.
 
     batch: of the images that the trace is made with. Raises UsageError or ExportError.

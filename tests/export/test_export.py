@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from centermask.cli import main
 from centermask.data.coco import find_split, load_coco
 from centermask.evaluation.evaluate import evaluate
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import save_weights
 from centermask_export import export
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")
-def model() -> CenterMask:
+def model() -> CenterMaskNet:
     return tiny_model()
 
 

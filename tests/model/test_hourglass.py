@@ -16,7 +16,7 @@ from centermask.data.coco import find_split, load_coco
 from centermask.data.loader import TrainingSet, collate
 from centermask.model import network
 from centermask.model.hourglass import Hourglass, hourglass_104
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import build_model, load_weights, save_weights, spec_of
 from centermask.training.losses import Losses, centermask_losses
@@ -161,7 +161,7 @@ def test_the_loss_is_the_mean_of_both_stacks_and_reaches_every_parameter(batch):
 
 
 @pytest.fixture(scope="module")
-def trained(batch) -> tuple[CenterMask, list[float]]:
+def trained(batch) -> tuple[CenterMaskNet, list[float]]:
     torch.manual_seed(0)
     model = build_model(CONFIG, 1).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
@@ -206,7 +206,7 @@ def test_inference_uses_the_last_stack_only(trained, batch):
     torch.testing.assert_close(before.scores[:, 0], best)
 
 
-def _pixels(model: CenterMask, images: torch.Tensor) -> torch.Tensor:
+def _pixels(model: CenterMaskNet, images: torch.Tensor) -> torch.Tensor:
     return (images.float().permute(0, 3, 1, 2) - model.mean) / model.std
 
 

@@ -16,7 +16,7 @@ from centermask.data.coco import CocoDataset, find_split, load_coco
 from centermask.data.loader import TrainingSet, collate
 from centermask.model.dla import dla_34, dla_46c
 from centermask.model.heads import Head, neighbourhoods
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.upsampling import BilinearUp, UpPath
 from centermask.training.losses import centermask_losses
 from centermask_runtime.geometry import Letterbox
@@ -32,10 +32,10 @@ pytestmark = pytest.mark.usefixtures("two_threads")
 
 def model_of(
     backbone: str = "dla_46c", classes: int = 3, *, k: int = 20, saliency: str = "class_specific"
-) -> CenterMask:
+) -> CenterMaskNet:
     torch.manual_seed(0)
     config = ModelConfig(backbone, head_channels=16, shape_size=8, saliency=saliency, max_detections=k)
-    return CenterMask(config, INPUT, classes).eval()
+    return CenterMaskNet(config, INPUT, classes).eval()
 
 
 def letterboxed(dataset: CocoDataset, count: int, input_hw: tuple[int, int]) -> torch.Tensor:
@@ -51,7 +51,7 @@ def images() -> torch.Tensor:
     return letterboxed(load_coco(*find_split(NUCLEI, "val")), 5, INPUT.size)
 
 
-def enliven(model: CenterMask, images: torch.Tensor) -> CenterMask:
+def enliven(model: CenterMaskNet, images: torch.Tensor) -> CenterMaskNet:
     """Random weights that behave like trained ones: batch norms calibrated on the images, outputs that vary."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -203,7 +203,7 @@ def test_sparse_heads_equal_dense_heads_on_photographs(shared_data):
     _same_peaks(enliven(model_of("dla_34", classes=80, k=100), images), images)
 
 
-def _same_peaks(model: CenterMask, images: torch.Tensor) -> None:
+def _same_peaks(model: CenterMaskNet, images: torch.Tensor) -> None:
     with torch.inference_mode():
         sparse, dense = model.peaks(images), model.peaks_dense(images)
     assert sparse.scores.min() > 0 and sparse.shapes.std() > 1  # there is something to compare
@@ -298,7 +298,7 @@ def test_every_parameter_gets_a_gradient(backbone, objects):
         batch = collate([samples[0], samples[1]])
     assert (len(batch.labels) > 0) == objects
     torch.manual_seed(0)
-    model = CenterMask(config.model, config.input, 1).train()
+    model = CenterMaskNet(config.model, config.input, 1).train()
     losses = centermask_losses(model(batch.images, batch.image_index, batch.cells), batch, config.train.loss)
     losses.total.backward()
     assert losses.total.isfinite()

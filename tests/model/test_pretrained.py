@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from centermask.config import Config, InputConfig, ModelConfig
 from centermask.model import network
 from centermask.model.hourglass import Hourglass
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.pretrained import Mismatch, load_starting_weights
 from centermask.model.weights import build_model, load_weights
 from centermask_runtime.errors import ModelError
@@ -28,7 +28,9 @@ NUCLEI = ROOT / "centermask" / "released" / "nuclei_dla_46c.safetensors"
 TINY_HOURGLASS = {"stem": 8, "dims": (8, 8, 12, 12, 12, 16), "modules": (1, 2, 1, 1, 2, 1), "features": 10}
 
 
-def model_of(backbone: str = "dla_34", *, deformable: bool = False, classes: int = 80, heads: int = 256) -> CenterMask:
+def model_of(
+    backbone: str = "dla_34", *, deformable: bool = False, classes: int = 80, heads: int = 256
+) -> CenterMaskNet:
     torch.manual_seed(1)
     config = ModelConfig(backbone, heads, shape_size=8, saliency="class_agnostic", deformable=deformable)
     return build_model(Config("start", config, InputConfig(size=(128, 128))), classes)

@@ -19,7 +19,7 @@ from torch import nn
 from centermask.cli.options import find_model
 from centermask.config import Config, InputConfig, ModelConfig
 from centermask.data.coco import find_split, load_coco
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.weights import build_model, load_weights, spec_of
 from centermask_export.options import ExportOptions
 from centermask_export.to_int8 import write_int8
@@ -57,7 +57,7 @@ def frames(count: int = 5) -> list[NDArray[np.uint8]]:
 
 
 @functools.cache
-def tiny_model() -> CenterMask:
+def tiny_model() -> CenterMaskNet:
     """Random weights, batch norms calibrated on images, sizes and logits that vary: detections worth comparing."""
     torch.manual_seed(0)
     model = build_model(CONFIG, 1)
@@ -89,7 +89,7 @@ def tiny_onnx() -> Path:
 
 
 @functools.cache
-def released() -> tuple[CenterMask, ModelSpec]:
+def released() -> tuple[CenterMaskNet, ModelSpec]:
     model, spec, _ = load_weights(find_model(RELEASED))
     return model, dataclasses.replace(spec, input_hw=SMALL)
 

@@ -15,7 +15,7 @@ from centermask.config import Config, InputConfig, LossConfig, ModelConfig, Trai
 from centermask.data.coco import CocoDataset, find_split, load_coco
 from centermask.data.synthetic import write_shapes
 from centermask.evaluation.evaluate import Evaluation
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.weights import build_model, load_weights, save_weights, spec_of
 from centermask.training.callbacks import EVENTS, Callbacks
 from centermask.training.run_folder import DataSource, RunFolder
@@ -62,7 +62,7 @@ def told_aps(monkeypatch) -> None:
         measured(self, *arguments, **options)  # type: ignore[arg-type]
         true = self.validator.measure
 
-        def measure(model: CenterMask, spec: ModelSpec) -> Evaluation:
+        def measure(model: CenterMaskNet, spec: ModelSpec) -> Evaluation:
             evaluation = true(model, spec)
             if model is self.average.model:
                 evaluation.metrics["segm"]["AP"] = APS[self.epoch]

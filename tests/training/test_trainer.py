@@ -17,7 +17,7 @@ import torch
 
 from centermask.config import Config, InputConfig
 from centermask.data.coco import CocoDataset, find_split, load_coco
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask.model.weights import load_weights
 from centermask.training import trainer as trainer_module
 from centermask.training.interrupt import DeferredInterrupt
@@ -164,7 +164,7 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(finished, shapes, tmp_
     trainer = new_trainer(tmp_path, shapes)
     update = trainer.average.update
 
-    def signalled(model: CenterMask) -> None:
+    def signalled(model: CenterMaskNet) -> None:
         if trainer.step == 1:  # the second step
             signal.raise_signal(signal.SIGINT)
         update(model)

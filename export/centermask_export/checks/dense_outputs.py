@@ -12,7 +12,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from centermask.model.network import CenterMask
+from centermask.model.network import CenterMaskNet
 from centermask_export.checks.outputs import OutputParity, ParityReport, batches, bounds_of
 from centermask_runtime.networks.network import HEADS_OUTPUTS
 from centermask_runtime.spec import ModelSpec
@@ -29,7 +29,7 @@ FROM_PEAKS = {
 
 
 def compare_heads(
-    model: CenterMask, onnx_file: Path, spec: ModelSpec, frames: Iterable[NDArray[np.uint8]], batch: int = 1
+    model: CenterMaskNet, onnx_file: Path, spec: ModelSpec, frames: Iterable[NDArray[np.uint8]], batch: int = 1
 ) -> ParityReport:
     """PyTorch and ONNX Runtime on frames uint8 [H, W, 3] BGR; `matched` counts the cells of all maps."""
     run = onnx_heads(onnx_file)
@@ -57,7 +57,7 @@ def compare_heads(
     )  # fmt: skip
 
 
-def torch_heads(model: CenterMask, images: NDArray[np.uint8]) -> Maps:
+def torch_heads(model: CenterMaskNet, images: NDArray[np.uint8]) -> Maps:
     with torch.inference_mode():
         return tuple(output.cpu().numpy() for output in model.heads(torch.from_numpy(images).to(model.mean.device)))
 

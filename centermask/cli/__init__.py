@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `centermask` command. Parsing only: each command imports its code when it runs, so `--help` is quick."""
+"""The `centermask` command: the group of all commands, and what becomes of errors and signals."""
 
 from __future__ import annotations
 
@@ -8,49 +8,17 @@ import sys
 import click
 
 from centermask import __version__
-from centermask.cli.benchmark import benchmark
-from centermask.cli.checks import checks
-from centermask.cli.compare import compare
-from centermask.cli.datasets import datasets
-from centermask.cli.demo import demo
-from centermask.cli.doctor import doctor
-from centermask.cli.download import download
-from centermask.cli.export import export
-from centermask.cli.formats import formats
-from centermask.cli.model import model
-from centermask.cli.predict import predict
-from centermask.cli.train import train
-from centermask.cli.val import val
-from centermask.cli.visualize import visualize
+from centermask.cli.group import CommandTable
 from centermask_runtime.errors import CenterMaskError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="centermask")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
     """CenterMask: real-time instance segmentation, from a COCO-format data set to a running product."""
-
-
-for command in (
-    train,
-    val,
-    predict,
-    export,
-    formats,
-    compare,
-    benchmark,
-    visualize,
-    checks,
-    model,
-    demo,
-    datasets,
-    download,
-    doctor,
-):
-    cli.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from centermask.cli.devices import Device, device_options
 from centermask.cli.options import model_option, open_pipeline, threads_option
+from centermask.cli.tables import speed_table
+from centermask_runtime.sources.files import video_frames
+from centermask_runtime.speed import SpeedReport, measure
 
 
 @click.command()
@@ -25,15 +30,10 @@ def benchmark(
     model: str, source: Path, conf: float | None, warmup: int, frames: int, device: str, cuda_driver: str,
     threads: int | None,
 ) -> None:  # fmt: skip
-    """FPS and stage times of a model on a video: a table, and one JSON line."""
-    import json
+    """Measure the FPS and stage times of a model on a video.
 
-    from rich.console import Console
-
-    from centermask.cli.tables import speed_table
-    from centermask_runtime.sources.files import video_frames
-    from centermask_runtime.speed import SpeedReport, measure
-
+    Prints a table, and one JSON line.
+    """
     place = Device.of(device, cuda_driver)
 
     def timed(stage_times: bool) -> SpeedReport:

@@ -3,7 +3,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+
 import click
+import onnxruntime
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from centermask import __version__
+from centermask_runtime.cuda.facts import gpu_facts
+from centermask_runtime.speed import machine
 
 PACKAGES = {
     "base": ("numpy", "opencv-python", "onnxruntime", "av", "click", "PyYAML", "rich"),
@@ -16,24 +29,8 @@ PACKAGES = {
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead of the table.")
 def checks(as_json: bool) -> None:
-    """Versions, extras, ONNX Runtime providers and GPU of this machine."""
-    import importlib.metadata
-    import importlib.util
-    import json
-
-    from centermask import __version__
-    from centermask_runtime.cuda.facts import gpu_facts
-    from centermask_runtime.speed import machine
-
-    def version(package: str) -> str | None:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
-    found = {extra: {package: version(package) for package in packages} for extra, packages in PACKAGES.items()}
-    import onnxruntime
-
+    """Show the versions, extras and GPU of this machine."""
+    found = {extra: {package: _version(package) for package in packages} for extra, packages in PACKAGES.items()}
     facts: dict[str, object] = {
         "centermask": __version__,
         **machine(),
@@ -45,10 +42,6 @@ def checks(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table("", "found", title="CenterMask", title_justify="left")
     for key, value in facts.items():
         if key != "packages":
@@ -61,13 +54,17 @@ def checks(as_json: bool) -> None:
     Console().print(table)
 
 
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _gpu() -> str:
     """What PyTorch sees; without it, whether a driver is there at all."""
-    import importlib.util
-    import shutil
-
     if importlib.util.find_spec("torch") is not None:
-        import torch
+        import torch  # an extra, and slow
 
         if torch.cuda.is_available():
             return torch.cuda.get_device_name()

@@ -3,19 +3,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
 
+from centermask.cli.compare_pictures import side_by_side
 from centermask.cli.devices import Device, device_options
 from centermask.cli.options import open_network, threads_option
+from centermask.cli.predict_run import write_picture
+from centermask.cli.tables import bar
+from centermask_export.checks import objects as comparing
+from centermask_export.checks.outputs import TOLERANCES
 from centermask_runtime.errors import DataError, ExportError, UsageError
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from centermask_export.checks.objects import Comparison
+from centermask_runtime.pipeline.cpu import Pipeline
+from centermask_runtime.sources.files import frames as frames_of
+from centermask_runtime.sources.files import is_stream
 
 
 @click.command()
@@ -39,25 +47,12 @@ def compare(
     max_box_diff: float | None, min_mask_iou: float | None, max_unmatched: int | None, as_json: bool,
     device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
-    """Compare two artefacts, such as weights and their ONNX file: outputs, objects, masks.
+    """Compare two artefacts, such as weights and their ONNX file.
 
-    A and B are weights (.safetensors), exported files, or names of released models. Objects are matched by class and
-    box, so their order does not matter. With a limit, differences beyond it end in exit code 5.
+    A and B are weights (.safetensors), exported files, or names of released models. Their outputs, objects and masks
+    are compared. Objects are matched by class and box, so their order does not matter. With a limit, differences beyond
+    it end in exit code 5.
     """
-    import contextlib
-    import itertools
-    import json
-
-    from rich.console import Console
-
-    from centermask.cli.compare_pictures import side_by_side
-    from centermask.cli.predict_run import write_picture
-    from centermask.cli.tables import bar
-    from centermask_export.checks import objects as comparing
-    from centermask_runtime.pipeline.cpu import Pipeline
-    from centermask_runtime.sources.files import frames as frames_of
-    from centermask_runtime.sources.files import is_stream
-
     if is_stream(source):
         raise UsageError(f"--source {source} is a stream's address, and compare takes files: record it, then compare.")
     place = Device.of(device, cuda_driver)
@@ -91,13 +86,7 @@ def compare(
         raise ExportError(f"{a} and {b} differ on {result.frames} frames: {'; '.join(failures)}.")
 
 
-def _table(result: Comparison, descriptions: tuple[str, str], score_limit: float | None) -> Group:
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    from centermask_export.checks.outputs import TOLERANCES
-
+def _table(result: comparing.Comparison, descriptions: tuple[str, str], score_limit: float | None) -> Group:
     numbers = result.summary()
     alone = len(result.margins)
     near = alone - result.unmatched(score_limit)

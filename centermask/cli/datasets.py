@@ -3,28 +3,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from centermask.cli.options import require
+from centermask_runtime.errors import DataError
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead of the table.")
 def datasets(folder: Path | None, as_json: bool) -> None:
-    """List the data sets in FOLDER (default: CENTERMASK_DATASETS, else DETECTRON2_DATASETS, else ./datasets)."""
-    import json
+    """List the data sets in a folder.
 
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from centermask.cli.options import require
-
+    FOLDER is by default CENTERMASK_DATASETS, else DETECTRON2_DATASETS, else ./datasets.
+    """
     require("pycocotools", "train", "reading data sets")
-    from centermask.data.formats.layouts import ROOT_VARIABLES, dataset_root
-    from centermask_runtime.errors import DataError
+    from centermask.data.formats.layouts import ROOT_VARIABLES, dataset_root  # needs an extra
 
     root = dataset_root() if folder is None else folder
     if not root.is_dir():
@@ -43,9 +44,8 @@ def datasets(folder: Path | None, as_json: bool) -> None:
 
 
 def _splits_of(place: Path, root: Path) -> list[dict[str, Any]]:
-    from centermask.data.coco import load_coco
+    from centermask.data.coco import load_coco  # this and the next need an extra
     from centermask.data.formats.layouts import recognise
-    from centermask_runtime.errors import DataError
 
     name = "." if place == root else place.name
     try:

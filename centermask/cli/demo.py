@@ -7,6 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+
+from centermask.cli.options import find_model, require_export
+from centermask.cli.predict_run import RESULTS, predict_images, predict_video, write_picture
+from centermask.cli.tables import parity_table, speed_table
+from centermask.evaluation.contact_sheet import contact_sheet
+from centermask_runtime.errors import DataError
+from centermask_runtime.images import image_files, read_image
+from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
+from centermask_runtime.pipeline.cpu import Pipeline
+from centermask_runtime.sources.files import video_frames, video_info
+from centermask_runtime.speed import measure
 
 MODEL = "nuclei_dla_46c"
 CLIP = "nuclei_scan.mp4"
@@ -16,27 +28,17 @@ CLIP = "nuclei_scan.mp4"
 @click.option("--samples", type=click.Path(path_type=Path), default=Path("samples"), show_default=True, help="Folder.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
 def demo(samples: Path, output: Path) -> None:
-    """Export a released model to ONNX, segment the sample images and clip, and measure the speed."""
-    from rich.console import Console
+    """Take a released model all the way on the sample pictures.
 
-    from centermask.cli.options import find_model, require_export
-    from centermask.cli.predict_run import RESULTS, predict_images, predict_video, write_picture
-    from centermask.cli.tables import parity_table, speed_table
-    from centermask.evaluation.contact_sheet import contact_sheet
-    from centermask_runtime.errors import DataError
-    from centermask_runtime.images import image_files, read_image
-    from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
-    from centermask_runtime.pipeline.cpu import Pipeline
-    from centermask_runtime.sources.files import video_frames
-    from centermask_runtime.speed import measure
-
+    Exports it to ONNX, segments the sample images and clip, and measures the speed.
+    """
     clip, images = samples / CLIP, samples / "images"
     if not clip.is_file() or not images.is_dir():
         raise DataError(
             f"The samples are not in {samples}; run the demo in a checkout, or name them by --samples FOLDER."
         )
     require_export()
-    from centermask_export.export import export_checked
+    from centermask_export.export import export_checked  # needs torch
 
     console = Console()
     artefact = output / f"{MODEL}.onnx"
@@ -63,8 +65,6 @@ def demo(samples: Path, output: Path) -> None:
 
 def _stills(video: Path, count: int) -> list[Any]:
     """Frames spread evenly over a video."""
-    from centermask_runtime.sources.files import video_frames, video_info
-
     total = video_info(video).count or count
     wanted = {total * (2 * n + 1) // (2 * count) for n in range(count)}
     return [frame.image for frame in video_frames(video) if frame.index in wanted]

@@ -3,14 +3,22 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from centermask.cli.options import require
+from centermask.cli.tables import loop_bar
+from centermask.data.doctor.findings import KINDS, Severity
+from centermask_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from centermask.data.doctor.examine import Report
 
 FAILED = 3  # the exit code of a DataError
@@ -32,22 +40,12 @@ def doctor(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Find the mistakes in a data set. Exits with 0 when it is sound, 3 on errors."""
-    import json
-    import sys
-
-    from rich.console import Console
-
-    from centermask.cli.options import require
-    from centermask_runtime.errors import UsageError
-
     if (data is None) == (annotations is None) or (annotations is None) != (images is None):
         raise UsageError("Name the data set by --data FOLDER, or by --annotations FILE with --images FOLDER.")
     if splits and annotations is not None:
         raise UsageError("--split names parts of a --data folder; leave it out where --annotations names the file.")
     require("pycocotools", "train", "reading data sets")
-    from centermask.cli.tables import loop_bar
-    from centermask.data.doctor.examine import examine
-    from centermask.data.doctor.findings import Severity
+    from centermask.data.doctor.examine import examine  # this and the next need an extra
     from centermask.data.formats.layouts import find_dataset, find_split, recognise
 
     if data is not None:
@@ -73,8 +71,6 @@ def doctor(
 
 
 def _as_json(name: str, report: Report) -> dict[str, Any]:
-    from centermask.data.doctor.findings import KINDS, Severity
-
     return {
         "data": name,
         "splits": {
@@ -93,11 +89,6 @@ def _as_json(name: str, report: Report) -> dict[str, Any]:
 
 
 def _print(name: str, report: Report, console: Console) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from centermask.data.doctor.findings import KINDS, Severity
-
     overview = Table("split", "images", "objects", "classes", "most", "fewest", title=name, title_justify="left")
     for split, images in report.images.items():
         ranked = report.objects[split].most_common()

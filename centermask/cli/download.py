@@ -6,6 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from centermask.cli.options import require
+from centermask.data.download.extract import extract
+from centermask.data.download.transfer import archives_of
+from centermask.data.download.transfer import download as fetch
+from centermask_runtime.errors import UsageError
+from centermask_runtime.partial_file import write_whole
 
 
 @click.command()
@@ -18,19 +27,8 @@ import click
 @click.option("--keep", is_flag=True, help="Keep the archives after unpacking.")
 def download(name: str, output: Path | None, splits: tuple[str, ...], mirror: str | None, keep: bool) -> None:
     """Download COCO 2017, VOC 2012 or SBD. Run it again to go on with a broken download."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from centermask.cli.options import require
-
     require("pycocotools", "train", "data sets")
-    from rich.console import Console
-
-    from centermask.data.download.extract import extract
-    from centermask.data.download.transfer import archives_of
-    from centermask.data.download.transfer import download as fetch
-    from centermask.data.formats.layouts import dataset_root
-    from centermask_runtime.errors import UsageError
-    from centermask_runtime.partial_file import write_whole
+    from centermask.data.formats.layouts import dataset_root  # needs an extra
 
     if mirror is not None and not mirror.startswith(("http://", "https://")):
         raise UsageError(f"--mirror must be an http:// or https:// address, not '{mirror}'.")

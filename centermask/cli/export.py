@@ -4,23 +4,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.progress import TaskID
+from rich.table import Table
 
 from centermask.cli.options import find_model, model_option, open_dataset, require, require_export
+from centermask.cli.tables import bar, parity_table
+from centermask_export.checks.outputs import ParityError, ParityReport
+from centermask_export.options import ExportOptions, parse_size, parse_sizes, parse_targets
 from centermask_runtime.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-    from rich.table import Table
-
     from centermask_export.checks.ap import ApReport
-    from centermask_export.checks.outputs import ParityReport
     from centermask_export.export import ExportReport
-    from centermask_export.options import ExportOptions
 
 FORMATS = ("onnx", "trt", "trt-rtx", "openvino", "torchscript", "triton", "deepstream")
 PRECISIONS = ("fp32", "fp16", "int8", "bf16")
@@ -94,10 +97,11 @@ def export(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Export a model; ends with a parity table, and with exit code 5 when the artefact differs from its source."""
-    require("onnx", "export", "exporting")
-    from centermask_export.options import ExportOptions, parse_size, parse_sizes, parse_targets
+    """Export a model to ONNX, OpenVINO, TensorRT and more.
 
+    Ends with a parity table, and with exit code 5 when the artefact differs from its source.
+    """
+    require("onnx", "export", "exporting")
     options = ExportOptions(
         format=format_,
         precision=_precision(precision, half, int8),
@@ -120,8 +124,7 @@ def export(
     if path.suffix != ".safetensors":
         raise ModelError(f"{path} is exported already; --model takes the .safetensors weights it came from.")
     require_export()
-    from centermask_export.checks.ap import MAX_AP_DROP, ApDropError
-    from centermask_export.checks.outputs import ParityError
+    from centermask_export.checks.ap import MAX_AP_DROP, ApDropError  # these need an extra
     from centermask_export.export import Checks, export_model
 
     dataset = None if verify is None else open_dataset(verify, split, None, None)
@@ -150,9 +153,7 @@ def _precision(precision: str | None, half: bool, int8: bool) -> str:
 
 
 def _convert(path: Path, folder: Path, output: Path | None, options: ExportOptions, as_json: bool) -> None:
-    import json
-
-    from centermask_export.convert import convert_onnx
+    from centermask_export.convert import convert_onnx  # needs onnx, an extra
 
     with _bars() as (_, engine):
         written = convert_onnx(path, folder, output, options, progress=engine)
@@ -165,13 +166,6 @@ def _print(
     parity: ParityReport | None, ap: ApReport | None, name: str, report: ExportReport | None, as_json: bool
 ) -> None:
     """Tables, then one line of JSON."""
-    import dataclasses
-    import json
-
-    from rich.console import Console
-
-    from centermask.cli.tables import parity_table
-
     console = Console(stderr=as_json)
     if parity is not None:
         console.print(parity_table(parity, Path(name)))
@@ -203,8 +197,6 @@ def _print(
 
 
 def _ap_table(report: ApReport) -> Table:
-    from rich.table import Table
-
     table = Table(f"{report.images} images", "AP of the weights", "of the artefact", "drop", "allowed", "")
     for kind, name in (("bbox", "box"), ("segm", "mask")):
         drop = report.drops[kind]
@@ -222,8 +214,6 @@ def _ap_table(report: ApReport) -> Table:
 @contextlib.contextmanager
 def _bars() -> Iterator[tuple[Callable[..., Iterator[int]], Callable[[str, int, int], None]]]:
     """What shows loops over images, and the phases of an engine build, on stderr."""
-    from centermask.cli.tables import bar
-
     progress = bar()  # started by the first task: without one nothing is printed
     tasks: dict[str, TaskID] = {}
 

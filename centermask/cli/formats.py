@@ -3,9 +3,18 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import dataclasses
+import importlib.metadata
+import json
 from dataclasses import dataclass
 
 import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from centermask_export.options import DYNAMIC_FORMATS, DYNAMIC_IMGSZ_FORMATS, HEADS_FORMATS, PRECISIONS_OF
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,10 @@ FORMATS = {  # by the names that --format has
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line instead of the table.")
 def formats(as_json: bool) -> None:
-    """Export formats: file, precisions, where they run, and whether this machine can write them."""
-    import dataclasses
-    import json
+    """List the export formats, and which can be written here.
 
-    from centermask_export.options import DYNAMIC_FORMATS, DYNAMIC_IMGSZ_FORMATS, HEADS_FORMATS, PRECISIONS_OF
-
+    With their files, their precisions, and where they run.
+    """
     rows = []
     for name, entry in FORMATS.items():
         versions, missing = _here(entry)
@@ -68,10 +75,6 @@ def formats(as_json: bool) -> None:
         ]  # fmt: skip
         click.echo(json.dumps({"formats": listed}))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     what = Table("format", "file", "precisions", "graphs", "dynamic")
     where = Table("format", "runs on", "can be written here")
     for name, entry, precisions, graphs, dynamic, versions, missing in rows:
@@ -84,8 +87,6 @@ def formats(as_json: bool) -> None:
 
 def _here(entry: Format) -> tuple[dict[str, str | None], str]:
     """Installed versions, and what is missing to write the format, in words; empty where nothing is."""
-    import importlib.metadata
-
     versions: dict[str, str | None] = {}
     for package in entry.packages:
         try:
@@ -100,6 +101,4 @@ def _here(entry: Format) -> tuple[dict[str, str | None], str]:
 
 
 def _has_driver() -> bool:
-    import ctypes.util
-
     return ctypes.util.find_library("cuda") is not None

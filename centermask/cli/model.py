@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from centermask.cli.options import require
+from centermask.cli.tables import cost_table, weights_table
+from centermask.config import load_config
 
 COCO_CLASSES = 80
 
@@ -24,16 +29,12 @@ COCO_CLASSES = 80
 def model(
     config: Path, imgsz: int | None, classes: int, overrides: tuple[str, ...], weights: Path | None, as_json: bool
 ) -> None:
-    """Parameters and GFLOP of a config, part by part: heads on every cell, and sparse as inference runs them."""
+    """Show the parameters and GFLOP of a config, part by part.
+
+    GFLOP are counted twice: with the heads on every cell, and with sparse heads as inference runs them.
+    """
     require("torch", "train", "building a model")
-    import dataclasses
-    import json
-
-    from rich.console import Console
-
-    from centermask.cli.tables import cost_table, weights_table
-    from centermask.config import load_config
-    from centermask.model.cost import model_cost
+    from centermask.model.cost import model_cost  # these need torch
     from centermask.model.pretrained import load_starting_weights
     from centermask.model.weights import build_model
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ def data_options(command: Command) -> Command:
 def open_dataset(data: Path | None, split: str, annotations: Path | None, images: Path | None) -> CocoDataset:
     """The data set that --data and --split, or --annotations and --images, name."""
     require("pycocotools", "train", "reading data sets")
-    from centermask.data.coco import find_split, load_coco
+    from centermask.data.coco import find_split, load_coco  # these need pycocotools, an extra
     from centermask.data.formats.layouts import find_dataset
 
     if (data is None) == (annotations is None):
@@ -153,8 +154,6 @@ def open_network(model: str, threads: int | None = None, device: Device | None =
 
 def require(module: str, extra: str, purpose: str) -> None:
     """Raises UsageError when an optional dependency is missing, with the command that installs it."""
-    import importlib.util
-
     if importlib.util.find_spec(module) is None:
         raise UsageError(f"{module} is needed for {purpose}: pip install -e '.[{extra}]'.")
 

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from centermask.cli.devices import Device, device_options
 from centermask.cli.options import model_option, open_pipeline, threads_option
+from centermask.cli.predict_run import free_folder, predict_images, predict_video
 from centermask_runtime.errors import UsageError
+from centermask_runtime.sources.files import is_stream, is_video
 
 
 @click.command()
@@ -31,12 +34,10 @@ def predict(
     classes: str | None, save: bool, boxes: bool, labels: bool, as_json: bool, device: str, cuda_driver: str,
     threads: int | None,
 ) -> None:  # fmt: skip
-    """Segment images or a video. The output folder gets drawn pictures or an .mp4, and predictions.json (COCO)."""
-    import json
+    """Find the objects in images or a video, and draw them.
 
-    from centermask.cli.predict_run import free_folder, predict_images, predict_video
-    from centermask_runtime.sources.files import is_stream, is_video
-
+    The output folder gets drawn pictures or an .mp4, and predictions.json (COCO).
+    """
     if is_stream(source):
         raise UsageError(f"--source {source} is a stream's address, and predict takes files: record it, then predict.")
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import click
 from click.core import ParameterSource
+from rich.console import Console
 
 from centermask.cli.options import find_model, open_dataset, require
+from centermask.cli.tables import metrics_table, weights_table
+from centermask.config import load_config
+from centermask.training.interrupt import Terminated
+from centermask.training.schedule import full_rate
 from centermask_runtime.errors import UsageError
 
 TERMINATED = 143  # 128 + SIGTERM, as shells have it
@@ -48,7 +53,9 @@ def train(
     overrides: tuple[str, ...], device: str, num_gpus: int | None, output: Path, name: str | None,
     resume: Path | None, plots: bool, tensorboard: bool, quiet: bool, **shortcuts: int | float | None,
 ) -> None:  # fmt: skip
-    """Train a model; the run folder gets args.yaml, results.csv and weights/{best,last}.safetensors.
+    """Train a model on a data set.
+
+    The run folder gets args.yaml, results.csv and weights/{best,last}.safetensors.
 
     On several machines start it with torchrun, the same command on each.
     """
@@ -57,14 +64,8 @@ def train(
         require("matplotlib", "train", "drawing plots; or train with --no-plots")
     if tensorboard:
         require("tensorboard", "train", "--tensorboard")
-    from rich.console import Console
-
-    from centermask.cli.tables import metrics_table, weights_table
-    from centermask.config import load_config
-    from centermask.training.interrupt import Terminated
-    from centermask.training.progress import TrainingDisplay
+    from centermask.training.progress import TrainingDisplay  # these need torch
     from centermask.training.run_folder import DataSource, RunFolder
-    from centermask.training.schedule import full_rate
     from centermask.training.trainer import Trainer
 
     if num_gpus is not None and device == "cpu":
@@ -99,11 +100,11 @@ def train(
             Console(quiet=quiet).print(weights_table(report))
         trainer.make_run_folder((DataSource.of(train_set), DataSource.of(val_set)))
     if plots:
-        from centermask.training.listeners.plots import add_plots
+        from centermask.training.listeners.plots import add_plots  # needs matplotlib
 
         add_plots(trainer.callbacks)
     if tensorboard:
-        from centermask.training.listeners.tensorboard_events import add_tensorboard
+        from centermask.training.listeners.tensorboard_events import add_tensorboard  # needs tensorboard
 
         add_tensorboard(trainer.callbacks)
     meant, batch = settings.train.lr_batch, settings.train.batch

@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from centermask.cli.devices import Device, device_options
 from centermask.cli.options import data_options, model_option, open_dataset, open_network, require, threads_option
+from centermask.cli.tables import loop_bar, metrics_table
+from centermask_runtime.partial_file import PartialFile
 
 
 @click.command()
@@ -31,20 +37,14 @@ def val(
     mask_threshold: float | None, save_json: Path | None, plots: Path | None, as_json: bool,
     device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
-    """Box and mask AP of a model on a COCO data set, by pycocotools, through the pipeline that predict uses."""
-    import contextlib
-    import json
-    import math
+    """Measure the box and mask AP of a model on a data set.
 
-    from rich.console import Console
-
-    from centermask.cli.tables import loop_bar, metrics_table
-
+    AP is computed by pycocotools, through the pipeline that predict uses.
+    """
     require("pycocotools", "train", "computing AP")
     if plots is not None:  # now, not after the work
         require("matplotlib", "train", "drawing curves")
-    from centermask.evaluation.evaluate import SCORE_THRESHOLD, evaluate
-    from centermask_runtime.partial_file import PartialFile
+    from centermask.evaluation.evaluate import SCORE_THRESHOLD, evaluate  # needs pycocotools, an extra
 
     place = Device.of(device, cuda_driver)
     dataset = open_dataset(data, split, annotations, images)
@@ -61,7 +61,7 @@ def val(
             results.write(json.dumps(evaluation.results).encode())
         spec, description = network.spec, network.description
     if plots is not None:
-        from centermask.evaluation.report import write_report
+        from centermask.evaluation.report import write_report  # needs matplotlib, an extra
 
         report = write_report(plots, dataset, evaluation.results, spec.max_detections)
         click.echo(

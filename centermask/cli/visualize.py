@@ -8,7 +8,10 @@ from pathlib import Path
 import click
 
 from centermask.cli.options import data_options, open_dataset, require
+from centermask.cli.predict_run import picture_path, write_picture
+from centermask.cli.tables import loop_bar
 from centermask_runtime.errors import UsageError
+from centermask_runtime.reference import overlay
 
 
 @click.command()
@@ -26,14 +29,13 @@ def visualize(
     results: Path, output: Path, data: Path | None, split: str, annotations: Path | None, images: Path | None,
     dataset: Path | None, conf: float, boxes: bool, labels: bool,
 ) -> None:  # fmt: skip
-    """Draw results beside the ground truth: predictions left, annotations right."""
-    from centermask.cli.predict_run import picture_path, write_picture
-    from centermask.cli.tables import loop_bar
+    """Draw results beside the ground truth.
 
+    Predictions are left, annotations right.
+    """
     require("pycocotools", "train", "reading data sets and results")
-    from centermask.evaluation.pictures import beside, draw_truth, of_image, result_instances
+    from centermask.evaluation.pictures import beside, draw_truth, of_image, result_instances  # needs pycocotools
     from centermask.evaluation.results_file import read_results
-    from centermask_runtime.reference import overlay
 
     if data is not None and dataset is not None:
         raise UsageError("--dataset and --data are the same option; give one of them.")

@@ -89,15 +89,6 @@ def clip(tmp_path_factory) -> Path:
     return path
 
 
-def test_help_loads_no_library_that_computes():
-    code = (
-        "import sys\nfrom centermask.cli import cli\n"
-        "heavy = {'torch', 'numpy', 'cv2', 'onnxruntime', 'onnx', 'rich', 'av'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
-
-
 def test_predict_with_an_onnx_file_needs_no_torch(onnx_model, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('torch must not be imported')")

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of commands: it agrees with the commands, and listing or importing them loads little."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import grimp
+import pytest
+
+import centermask.cli
+from centermask.cli import cli, main
+from centermask.cli.group import COMMANDS
+from tests.cli.test_cli import environment
+
+EXTRAS = {
+    "torch", "pycocotools", "lightning_fabric", "matplotlib", "tensorboard", "onnx", "onnxscript", "openvino",
+    "safetensors", "scipy", "PIL", "tensorrt", "tensorrt_rtx", "cuda", "pycuda",
+}  # fmt: skip
+BACK_ENDS = "centermask.cli.options"  # imports the back end that a model's file asks for, and no other
+
+
+def import_in_a_new_process(*modules: str) -> set[str]:
+    """The top-level packages that a fresh interpreter has after importing the modules."""
+    code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, env=environment(), capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+def test_listing_the_commands_loads_no_library_that_computes():
+    heavy = {"torch", "numpy", "cv2", "onnxruntime", "onnx", "rich", "av", "yaml"}
+    assert not heavy & import_in_a_new_process("centermask.cli")
+
+
+def test_the_files_of_all_commands_load_without_any_extra():
+    assert not EXTRAS & import_in_a_new_process(*(entry.module for entry in COMMANDS.values()))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_line_of_the_table_is_the_first_sentence_of_the_command(name):
+    command = cli.get_command(click.Context(cli), name)
+    first_paragraph = " ".join(inspect.cleandoc(command.help).split("\n\n")[0].split())
+    sentence, stop, _ = first_paragraph.partition(". ")
+    assert f"{COMMANDS[name].help}." == (f"{sentence}." if stop else sentence)
+    assert command.name == name
+
+
+def test_every_file_with_a_command_is_in_the_table():
+    folder = Path(centermask.cli.__file__).parent
+    with_command = {path.stem for path in folder.glob("*.py") if "\n@click.command(" in path.read_text()}
+    assert with_command == set(COMMANDS)
+
+
+def test_at_80_columns_each_command_is_one_whole_line(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["--help"])
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert [line.split(maxsplit=1) for line in listed] == [[name, entry.help] for name, entry in COMMANDS.items()]
+
+
+def imports_inside_functions(path: Path) -> set[str]:
+    functions = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+    found = {node for function in functions for node in ast.walk(function)}
+    names = {alias.name for node in found if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in found if isinstance(node, ast.ImportFrom)}
+
+
+def test_a_command_imports_inside_a_function_only_what_needs_an_extra():
+    graph = grimp.build_graph(
+        "centermask", "centermask_export", "centermask_runtime", include_external_packages=True, cache_dir=None
+    )
+    for path in Path(centermask.cli.__file__).parent.glob("*.py"):
+        if f"centermask.cli.{path.stem}" == BACK_ENDS:
+            continue
+        for module in imports_inside_functions(path):
+            below = {module} if module in EXTRAS else graph.find_upstream_modules(module)
+            assert EXTRAS & below, f"{path.name} imports {module} inside a function, and it needs no extra"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,16 +66,6 @@ class Block:
     def __getitem__(self, name: str) -> int:
         """The device pointer of one array."""
         return self.pointer + self.layout.fields[name].offset
-
-
-class YuvMatrix(Enum):
-    """Limited-range YCbCr to RGB in steps of 2^-20: luma, Cr to red, Cr to green, Cb to green, Cb to blue.
-
-    BT601 are OpenCV's integers; BT709 are those of ITU-R BT.709-6, item 3, with the same scaling.
-    """
-
-    BT601 = (1220542, 1673527, -852492, -409993, 2116026)
-    BT709 = (1220945, 1879825, -558796, -223607, 2215014)
 
 
 class Frames(NamedTuple):

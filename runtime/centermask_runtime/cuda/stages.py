@@ -39,11 +39,11 @@ from centermask_runtime.cuda.buffers import (
     Layout,
     Nv12Frames,
     PeakPointers,
-    YuvMatrix,
 )
 from centermask_runtime.cuda.driver import Argument, Dim3, Driver
 from centermask_runtime.errors import UsageError
 from centermask_runtime.geometry import PAD_VALUE, Letterbox
+from centermask_runtime.reference.nv12 import YuvMatrix
 from centermask_runtime.reference.overlay import ALPHA, PALETTE_BGR
 from centermask_runtime.spec import ModelSpec
 
@@ -144,7 +144,7 @@ class Stages(Closing):
     def letterbox_nv12(
         self, frames: Nv12Frames, letterbox: Letterbox, images: int, stream: int, matrix: YuvMatrix = YuvMatrix.BT601
     ) -> None:
-        """As cv2.cvtColor(COLOR_YUV2BGR_NV12) and then reference/preprocess.py, bit for bit with BT601."""
+        """As reference/nv12.py and then reference/preprocess.py, bit for bit."""
         assert not any(side % 2 for side in letterbox.frame_hw), letterbox
         planes: list[Argument] = []
         for plane in frames:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from centermask_runtime.closing import Closing
 from centermask_runtime.geometry import Letterbox, clip_boxes
 from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import Network, PeakOutputs
-from centermask_runtime.pipeline.frame import FrameFit, StageTimes
+from centermask_runtime.pipeline.frame import AnyFrame, FrameFit, StageTimes, as_bgr
 from centermask_runtime.reference import masks, preprocess
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
@@ -65,7 +64,7 @@ def postprocess(
 
 
 class Pipeline(Closing):
-    """Frames uint8 [H, W, 3] BGR of any size -> Instances. Owns the network and closes it."""
+    """Frames uint8 [H, W, 3] BGR or NV12 of any size -> Instances. Owns the network and closes it."""
 
     def __init__(
         self,
@@ -89,11 +88,11 @@ class Pipeline(Closing):
         self._input = np.empty((1, *spec.input_hw, 3), np.uint8)
         self.letterbox = FrameFit(spec.input_hw)
 
-    def __call__(self, frame: NDArray[np.uint8]) -> Instances:
+    def __call__(self, frame: AnyFrame) -> Instances:
         """What is in one frame. Raises DataError when it is not uint8 [H, W, 3]."""
         start = time.perf_counter()
         letterbox = self.letterbox(frame)
-        preprocess.letterbox(frame, letterbox, out=self._input[0])
+        preprocess.letterbox(as_bgr(frame), letterbox, out=self._input[0])
         ready = time.perf_counter()
         outputs = self.network.run(self._input)
         computed = time.perf_counter()
@@ -111,10 +110,10 @@ class Pipeline(Closing):
         """The network's back end and device, in words."""
         return self.network.description
 
-    def infer(self, frame: NDArray[np.uint8]) -> tuple[PeakOutputs, Letterbox]:
+    def infer(self, frame: AnyFrame) -> tuple[PeakOutputs, Letterbox]:
         """The first two stages alone, for whoever post-processes the same outputs several times."""
         letterbox = self.letterbox(frame)
-        preprocess.letterbox(frame, letterbox, out=self._input[0])
+        preprocess.letterbox(as_bgr(frame), letterbox, out=self._input[0])
         return self.network.run(self._input), letterbox
 
     def close(self) -> None:

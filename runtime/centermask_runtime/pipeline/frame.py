@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from centermask_runtime.errors import DataError
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.instances import Instances
+from centermask_runtime.reference.nv12 import Nv12Frame
 from centermask_runtime.spec import ModelSpec
+
+AnyFrame = NDArray[np.uint8] | Nv12Frame  # what a pipeline takes: uint8 [H, W, 3] BGR, or NV12
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class FramePipeline(Protocol):
         """The network's back end and device, in words."""
         ...
 
-    def __call__(self, frame: NDArray[np.uint8]) -> Instances: ...
+    def __call__(self, frame: AnyFrame) -> Instances: ...
 
 
 class FrameFit:
@@ -46,12 +49,20 @@ class FrameFit:
         self._input_hw = input_hw
         self._last: Letterbox | None = None
 
-    def __call__(self, frame: NDArray[np.uint8]) -> Letterbox:
-        check_frame(frame)
-        frame_hw = frame.shape[0], frame.shape[1]
+    def __call__(self, frame: AnyFrame) -> Letterbox:
+        if isinstance(frame, Nv12Frame):
+            frame_hw = frame.frame_hw
+        else:
+            check_frame(frame)
+            frame_hw = frame.shape[0], frame.shape[1]
         if self._last is None or self._last.frame_hw != frame_hw:
             self._last = Letterbox.fit(frame_hw, self._input_hw)
         return self._last
+
+
+def as_bgr(frame: AnyFrame) -> NDArray[np.uint8]:
+    """The frame as uint8 [H, W, 3] BGR."""
+    return frame.to_bgr() if isinstance(frame, Nv12Frame) else frame
 
 
 def check_frame(frame: Any) -> None:

@@ -38,7 +38,7 @@ from centermask_runtime.errors import CenterMaskError, UsageError
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.instances import BoxMasks, Instances
 from centermask_runtime.networks.gpu_network import OUTPUT_NAMES, GpuNetwork, outputs_layout
-from centermask_runtime.pipeline.frame import FrameFit, StageTimes
+from centermask_runtime.pipeline.frame import AnyFrame, FrameFit, StageTimes, as_bgr
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
@@ -129,7 +129,7 @@ class GpuPipeline(Closing):
             driver.synchronize(self._compute_stream)
             self._resources = made.pop_all()
 
-    def __call__(self, frame: NDArray[np.uint8]) -> Instances:
+    def __call__(self, frame: AnyFrame) -> Instances:
         """What is in one frame. Raises DataError when it is not uint8 [H, W, 3]."""
         assert not self._under_way, "a call while submitted frames are under way"
         self.submit(frame)
@@ -140,7 +140,7 @@ class GpuPipeline(Closing):
         """The network's back end, driver and device in words, and whether its work is a CUDA graph by now."""
         return f"{self.network.description}, {self.driver.name}, {self.graph}"
 
-    def stream(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[Instances]:
+    def stream(self, frames: Iterable[AnyFrame]) -> Iterator[Instances]:
         """The results of frames in their order, as many under way as there are slots."""
         for frame in frames:
             if not self._free:
@@ -149,10 +149,10 @@ class GpuPipeline(Closing):
         while self._under_way:
             yield self.result()
 
-    def submit(self, frame: NDArray[np.uint8]) -> None:
+    def submit(self, frame: AnyFrame) -> None:
         """Puts a frame on its way; it is copied before this returns. At most `slots` may be under way."""
         start = time.perf_counter()
-        letterbox = self.letterbox(frame)
+        letterbox, frame = self.letterbox(frame), as_bgr(frame)
         assert self._free, "all slots are under way: take a result first"
         slot = self._free.popleft()
         try:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from centermask_runtime.cuda.buffers import YuvMatrix
 from centermask_runtime.geometry import PAD_VALUE, Letterbox
+from centermask_runtime.reference.nv12 import YuvMatrix
 from tests.support.cuda_cpu.compare import (
     Session,
     letterbox_equals_reference,
@@ -43,8 +43,9 @@ def planes(rng, count, height, width):
 
 @pytest.mark.parametrize("frame_hw", [(64, 96), (38, 54), (130, 194), (2, 2)])
 @pytest.mark.parametrize("gap", [0, 6])
-def test_nv12_is_converted_and_resized_as_opencv(cuda_device, rng, frame_hw, gap):
-    nv12_equals_reference(cuda_device, *planes(rng, 2, *frame_hw), SPEC, gap)
+@pytest.mark.parametrize("matrix", YuvMatrix)
+def test_nv12_is_converted_and_resized_as_on_the_cpu(cuda_device, rng, frame_hw, gap, matrix):
+    nv12_equals_reference(cuda_device, *planes(rng, 2, *frame_hw), SPEC, matrix, gap)
 
 
 @pytest.mark.parametrize(

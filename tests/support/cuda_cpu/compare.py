@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.cuda.buffers import Arena, Block, Frames, HeadPointers, Nv12Frames, PeakPointers, YuvMatrix
+from centermask_runtime.cuda.buffers import Arena, Block, Frames, HeadPointers, Nv12Frames, PeakPointers
 from centermask_runtime.cuda.driver import Driver
 from centermask_runtime.cuda.stages import PALETTE, Stages
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.instances import BoxMasks, Instances
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import postprocess
+from centermask_runtime.reference.nv12 import Nv12Frame, YuvMatrix
 from centermask_runtime.reference.overlay import draw
 from centermask_runtime.reference.peaks import decode_boxes, top_peaks
 from centermask_runtime.reference.preprocess import letterbox as reference_letterbox
@@ -127,15 +127,18 @@ def letterbox_nv12(
 
 
 def nv12_equals_reference(
-    device: Device, luma: NDArray[np.uint8], chroma: NDArray[np.uint8], spec: ModelSpec, gap: int = 0
+    device: Device,
+    luma: NDArray[np.uint8],
+    chroma: NDArray[np.uint8],
+    spec: ModelSpec,
+    matrix: YuvMatrix = YuvMatrix.BT601,
+    gap: int = 0,
 ) -> None:
     box = Letterbox.fit((luma.shape[1], luma.shape[2]), spec.input_hw)
-    converted = [
-        cv2.cvtColor(np.concatenate(planes), cv2.COLOR_YUV2BGR_NV12) for planes in zip(luma, chroma, strict=True)
-    ]
-    expected = np.stack([reference_letterbox(np.asarray(frame, np.uint8), box) for frame in converted])
-    found = letterbox_nv12(device, luma, chroma, spec, YuvMatrix.BT601, gap)
-    same_bits(found, expected, f"NV12 letterbox {box}")
+    frames = [Nv12Frame(np.concatenate(planes), matrix) for planes in zip(luma, chroma, strict=True)]
+    expected = np.stack([reference_letterbox(frame.to_bgr(), box) for frame in frames])
+    found = letterbox_nv12(device, luma, chroma, spec, matrix, gap)
+    same_bits(found, expected, f"NV12 letterbox {matrix.name} {box}")
 
 
 def peaks_equal_reference(

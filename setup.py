@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the three packages lie, and the CUDA kernels of a wheel. Everything else is in pyproject.toml."""
+"""Where the three packages lie, the configs and the CUDA kernels of a wheel. Everything else is in pyproject.toml."""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,7 @@ from centermask_runtime.cuda.compile import FATBIN, RECORD, CompileError  # stan
 from centermask_runtime.cuda.fatbin import build_fatbin
 
 KERNELS = "centermask_runtime.cuda.kernels"
+CONFIGS = "centermask.configs"  # the folder configs/, which has no Python in it
 
 
 class BuildWithKernels(build_py):
@@ -33,8 +34,9 @@ class BuildWithKernels(build_py):
 setup(
     cmdclass={"build_py": BuildWithKernels},
     include_package_data=False,  # what goes in is listed here; MANIFEST.in is for the source archive
-    packages=find_packages(include=["centermask*"]) + find_packages("export") + find_packages("runtime"),
+    packages=[*find_packages(include=["centermask*"]), *find_packages("export"), *find_packages("runtime"), CONFIGS],
     package_dir={
+        CONFIGS: "configs",
         "centermask_export": "export/centermask_export",
         "centermask_runtime": "runtime/centermask_runtime",
     },
@@ -42,6 +44,7 @@ setup(
         "": ["py.typed"],
         "centermask": ["released/*.safetensors"],
         "centermask_export": ["deepstream/*", "parity_images/*.png"],
+        CONFIGS: ["*.yaml"],
         KERNELS: ["*.cu", "*.cuh"],
     },
 )

@@ -7,6 +7,7 @@ Every key is a field of a dataclass below, so an unknown or mistyped one is an e
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import types
 import typing
 from collections.abc import Sequence
@@ -16,19 +17,36 @@ from typing import Any
 
 import yaml
 
+from centermask.bounds import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    BELOW_1,
+    POSITIVE,
+    PROBABILITY,
+    Bound,
+    bounded,
+    check_bounds,
+    one_of,
+)
 from centermask_runtime.errors import UsageError, did_you_mean
 
-STRIDE = 4  # input pixels a heat-map cell: of every backbone here, and of the targets
+STRIDE = 4  # input pixels per heat-map cell: of every backbone here, and of the targets
 BACKBONES = ("dla_34", "dla_46c", "hourglass_104")
+RISING = Bound("two rising positive numbers", lambda pair: 0 < pair[0] <= pair[1])
+POSITIVE_BGR = Bound("three positive numbers", lambda bgr: min(bgr) > 0)
+PARTS_OF_RUN = Bound(
+    "parts of the run, between 0 and 1 (of 90 epochs the 60th is 0.667)",
+    lambda parts: all(0 < part < 1 for part in parts),
+)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    backbone: str = "dla_34"
-    head_channels: int = 256  # width of the 3x3 convolution of each head
-    shape_size: int = 32  # S
-    saliency: str = "class_specific"  # or class_agnostic
-    max_detections: int = 100  # K
+    backbone: str = one_of(*BACKBONES)
+    head_channels: int = bounded(256, AT_LEAST_1)  # width of the 3x3 convolution of each head
+    shape_size: int = bounded(32, AT_LEAST_1)  # S
+    saliency: str = one_of("class_specific", "class_agnostic")
+    max_detections: int = bounded(100, AT_LEAST_1)  # K
     deformable: bool = False  # modulated deformable convolutions (DCNv2) in the up path of a DLA
 
     @property
@@ -41,23 +59,23 @@ class ModelConfig:
 class InputConfig:
     size: tuple[int, int] = (512, 512)  # height, width; what the exported network takes
     mean_bgr: tuple[float, float, float] = (0.40789654, 0.44719302, 0.47026115)
-    std_bgr: tuple[float, float, float] = (0.28863828, 0.27408164, 0.27809835)
+    std_bgr: tuple[float, float, float] = bounded((0.28863828, 0.27408164, 0.27809835), POSITIVE_BGR)
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """CenterNet's augmentation, drawn once an image and applied in one affine warp."""
+    """CenterNet's augmentation, drawn once per image and applied in one affine warp."""
 
-    scale: tuple[float, float] = (0.6, 1.4)  # times the scale that inference would use
-    shift: float = 0.1  # of the canvas, either way, when the image fits it; a larger image is cropped anywhere
-    flip: float = 0.5  # probability
-    flip_vertical: float = 0.0
+    scale: tuple[float, float] = bounded((0.6, 1.4), RISING)  # times the scale that inference would use
+    shift: float = bounded(0.1, AT_LEAST_0)  # of the canvas, either way, if the image fits; else crops lie anywhere
+    flip: float = bounded(0.5, PROBABILITY)
+    flip_vertical: float = bounded(0.0, PROBABILITY)
     rotate_90: bool = False  # a random quarter turn; for images without an up
-    invert: float = 0.0  # probability of the negative; for microscopy
-    colour: float = 0.4  # strength of brightness, contrast and saturation
-    mosaic: float = 0.0  # probability of four images on one canvas
-    copy_paste: float = 0.0  # probability of objects of a second image on top of this one
-    close_mosaic: int = 10  # the last epochs go without mosaic and copy-paste
+    invert: float = bounded(0.0, PROBABILITY)  # of the negative; for microscopy
+    colour: float = bounded(0.4, AT_LEAST_0)  # strength of brightness, contrast and saturation
+    mosaic: float = bounded(0.0, PROBABILITY)  # of four images on one canvas
+    copy_paste: float = bounded(0.0, PROBABILITY)  # of objects of a second image on top of this one
+    close_mosaic: int = bounded(10, AT_LEAST_0)  # the last epochs go without mosaic and copy-paste
 
 
 @dataclass(frozen=True)
@@ -67,37 +85,37 @@ class LossConfig:
     size: float = 0.1
     mask: float = 1.0
     saliency: float = 0.5
-    mask_grid: int = 28  # M: the mask loss is taken on M x M points of the ground-truth box
+    mask_grid: int = bounded(28, AT_LEAST_1)  # M: the mask loss is taken on M x M points of the ground-truth box
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    epochs: int = 73
-    steps: int | None = None  # length of the training in steps, instead of epochs
-    batch: int = 32  # images a step, all GPUs and micro-batches together
-    accumulate: int = 1  # micro-batches a step on each GPU, one after the other: less memory, the same step
+    epochs: int = bounded(73, AT_LEAST_1)
+    steps: int | None = bounded(None, AT_LEAST_1)  # length of the training in steps, instead of epochs
+    batch: int = bounded(32, AT_LEAST_1)  # images per step, all GPUs and micro-batches together
+    accumulate: int = bounded(1, AT_LEAST_1)  # micro-batches per step on each GPU: less memory, the same step
     crop: tuple[int, int] | None = None  # train on crops of this size at inference scale; None: the input size
-    optimizer: str = "adam"  # or adamw
-    lr: float = 2.5e-4
-    lr_batch: int | None = None  # the batch that lr is meant for; at another one it is scaled in proportion
-    weight_decay: float = 0.0
+    optimizer: str = one_of("adam", "adamw")
+    lr: float = bounded(2.5e-4, POSITIVE)
+    lr_batch: int | None = bounded(None, AT_LEAST_1)  # the batch that lr is meant for; at another one lr is scaled
+    weight_decay: float = bounded(0.0, AT_LEAST_0)
     warmup_steps: int = 500
-    schedule: str = "step"  # tenfold drops at `drops`; or cosine
-    drops: tuple[float, ...] = (9 / 13, 12 / 13)  # as parts of the whole run
-    clip_norm: float = 5.0
-    ema: float = 0.998
+    schedule: str = one_of("step", "cosine")  # step: tenfold drops at `drops`
+    drops: tuple[float, ...] = bounded((9 / 13, 12 / 13), PARTS_OF_RUN)
+    clip_norm: float = bounded(5.0, POSITIVE)
+    ema: float = bounded(0.998, BELOW_1)
     sync_bn: bool = False  # batch norms over the images of all GPUs; for few images on each
-    precision: str = "32-true"  # Lightning Fabric's names: 16-mixed, bf16-mixed, 32-true
+    precision: str = one_of("32-true", "16-mixed", "bf16-mixed")  # Lightning Fabric's names
     compile: bool = False  # torch.compile: a slow start, faster steps
     recompute: bool = False  # activation checkpointing in the backbone: less memory, slower steps, the same weights
-    workers: int = 2
+    workers: int | None = bounded(None, AT_LEAST_0)  # loader processes on each GPU; None: as many as cores allow
     cache: bool = False  # keep decoded images and masks in memory; for small sets
-    val_every: int = 1  # epochs
-    patience: int = 0  # epochs without a better mask AP after which training stops early; 0: never
-    checkpoint_every: int = 1000  # steps; an epoch's end has one anyway
-    multi_scale: float = 0.0  # each batch in a size from 1 - this to 1 + this times the usual
-    repeat_threshold: float = 0.0  # t of LVIS: classes that a smaller part of the images shows come more often
-    seed: int = 0
+    val_every: int = bounded(1, AT_LEAST_1)  # epochs
+    patience: int = bounded(0, AT_LEAST_0)  # epochs without a better mask AP after which training stops; 0: never
+    checkpoint_every: int = bounded(1000, AT_LEAST_1)  # steps; an epoch's end has one anyway
+    multi_scale: float = bounded(0.0, BELOW_1)  # each batch in a size from 1 - this to 1 + this times the usual
+    repeat_threshold: float = bounded(0.0, PROBABILITY)  # t of LVIS: classes on fewer of the images come more often
+    seed: int = bounded(0, AT_LEAST_0)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
@@ -110,11 +128,8 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        _one_of("model.backbone", self.model.backbone, BACKBONES)
-        _one_of("model.saliency", self.model.saliency, ("class_specific", "class_agnostic"))
-        _one_of("train.schedule", self.train.schedule, ("step", "cosine"))
-        _one_of("train.optimizer", self.train.optimizer, ("adam", "adamw"))
-        _one_of("train.precision", self.train.precision, ("32-true", "16-mixed", "bf16-mixed"))
+        """Checks each value by the bound on its field, then what several values must be together."""
+        check_bounds(self)
         multiple = self.model.size_multiple
         for key, size in (("input.size", self.input.size), ("train.crop", self.train.crop)):
             if size is not None and (min(size) <= 0 or any(side % multiple for side in size)):
@@ -126,65 +141,11 @@ class Config:
             raise UsageError(
                 f"model.deformable is for the up path of a DLA, and {self.model.backbone} has none; set it to false."
             )
-        for key, number in (
-            ("train.epochs", self.train.epochs),
-            ("train.batch", self.train.batch),
-            ("train.accumulate", self.train.accumulate),
-            ("train.val_every", self.train.val_every),
-            ("train.checkpoint_every", self.train.checkpoint_every),
-            ("model.max_detections", self.model.max_detections),
-            ("model.shape_size", self.model.shape_size),
-            ("model.head_channels", self.model.head_channels),
-            ("train.loss.mask_grid", self.train.loss.mask_grid),
-        ):
-            if number < 1:
-                raise UsageError(f"{key} must be at least 1, not {number}.")
-        for key, value in (
-            ("train.augment.flip", self.train.augment.flip),
-            ("train.augment.flip_vertical", self.train.augment.flip_vertical),
-            ("train.augment.invert", self.train.augment.invert),
-            ("train.augment.mosaic", self.train.augment.mosaic),
-            ("train.augment.copy_paste", self.train.augment.copy_paste),
-            ("train.repeat_threshold", self.train.repeat_threshold),
-        ):
-            if not 0 <= value <= 1:
-                raise UsageError(f"{key} must lie between 0 and 1, not {value}.")
-        if not 0 <= self.train.multi_scale < 1:
-            raise UsageError(f"train.multi_scale must be at least 0 and below 1, not {self.train.multi_scale}.")
-        for key, given in (("train.steps", self.train.steps), ("train.lr_batch", self.train.lr_batch)):
-            if given is not None and given < 1:
-                raise UsageError(f"{key} must be at least 1 or null, not {given}.")
-        if not all(0 < drop < 1 for drop in self.train.drops):
-            raise UsageError(
-                f"train.drops are parts of the run, between 0 and 1, not {list(self.train.drops)}; of 90 epochs the "
-                "60th is 0.667."
-            )
         if self.train.compile and self.train.recompute:
             raise UsageError(
                 "train.recompute and train.compile exclude each other, as a compiled network chooses itself what to "
                 "compute again; set one of them to false."
             )
-        if not 0 < self.train.augment.scale[0] <= self.train.augment.scale[1]:
-            scale = list(self.train.augment.scale)
-            raise UsageError(f"train.augment.scale must be two rising positive numbers, not {scale}.")
-        if not min(self.input.std_bgr) > 0:
-            raise UsageError(f"input.std_bgr must be three positive numbers, not {list(self.input.std_bgr)}.")
-        if not 0 <= self.train.ema < 1:
-            raise UsageError(f"train.ema must be at least 0 and below 1, not {self.train.ema}.")
-        for key, value in (
-            ("train.workers", self.train.workers),
-            ("train.seed", self.train.seed),
-            ("train.weight_decay", self.train.weight_decay),
-            ("train.patience", self.train.patience),
-            ("train.augment.close_mosaic", self.train.augment.close_mosaic),
-            ("train.augment.shift", self.train.augment.shift),
-            ("train.augment.colour", self.train.augment.colour),
-        ):
-            if not value >= 0:
-                raise UsageError(f"{key} must be 0 or more, not {value}.")
-        for key, value in (("train.lr", self.train.lr), ("train.clip_norm", self.train.clip_norm)):
-            if not value > 0:
-                raise UsageError(f"{key} must be positive, not {value}.")
 
     @property
     def canvas_hw(self) -> tuple[int, int]:
@@ -195,17 +156,41 @@ class Config:
         return yaml.safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads a YAML file and applies `section.key=value` overrides. Raises UsageError that names file and key."""
+def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file, or a config that ships with CenterMask by its name, and applies `section.key=value` overrides.
+
+    Raises UsageError that names file and key.
+
+        load_config("dla_46c", ["train.epochs=30", "input.size=[320, 320]"])
+    """
+    path = find_config(config)
     try:
         text = path.read_text()
-    except FileNotFoundError:
-        here = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = did_you_mean(path.stem, here) if here else "its folder has no .yaml file either."
-        raise UsageError(f"There is no config file {path}; {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"Config file {path} cannot be read: {error}") from error
     return parse_config(text, str(path), overrides)
+
+
+def find_config(config: str | Path) -> Path:
+    """The file of a config, which is given by its path or by the name of one that ships with CenterMask.
+
+    Raises UsageError that proposes what would work.
+    """
+    path, shipped = Path(config), {file.stem: file for file in sorted(_shipped_folder().glob("*.yaml"))}
+    if path.is_file() or (path.exists() and str(config) not in shipped):
+        return path
+    if str(config) in shipped:
+        return shipped[str(config)]
+    beside = {file.stem: file for file in path.parent.glob("*.y*ml") if not file.name.startswith(".")}
+    near = difflib.get_close_matches(path.stem, beside, n=1)
+    proposal = f"did you mean '{beside[near[0]]}'?" if near else did_you_mean(path.stem, shipped)
+    raise UsageError(f"There is no config file {path}; {proposal}")
+
+
+def _shipped_folder() -> Path:
+    """The folder `configs` inside an installed package, or beside the package in a checkout."""
+    here = Path(__file__).parent
+    return next(folder for folder in (here / "configs", here.parent / "configs") if folder.is_dir())
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
@@ -223,11 +208,11 @@ def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Confi
 def _override(values: Any, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set takes section.key=value, such as train.lr=1e-4, not '{override}'.")
+        raise UsageError(f"An override is section.key=value, such as train.lr=1e-4, not '{override}'.")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"--set {override}: '{text}' is not a YAML value; quote text and close brackets.") from error
+        raise UsageError(f"Override {override}: '{text}' is no YAML value; quote text and close brackets.") from error
     *sections, last = key.split(".")
     for section in sections:
         values = _section(values, override)
@@ -239,7 +224,7 @@ def _override(values: Any, override: str) -> None:
 
 def _section(values: Any, override: str) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise UsageError(f"--set {override}: {values!r} is a value, not a section of keys.")
+        raise UsageError(f"Override {override}: {values!r} is a value, not a section of keys.")
     return values
 
 
@@ -284,11 +269,6 @@ def _convert(kind: Any, value: Any, source: str, path: str) -> Any:
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-
-
-def _one_of(key: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"{key} '{value}' is unknown; {did_you_mean(value, known)}")
 
 
 def _plain(value: Any) -> Any:

@@ -110,7 +110,10 @@ def test_crop_takes_the_place_of_the_input_in_training():
             "name: x\nmodel: {saliency: both}",
             "model.saliency 'both' is unknown; known are: class_agnostic, class_specific",
         ),
-        ("name: x\ntrain: {drops: [50, 65]}", "train.drops are parts of the run, between 0 and 1, not [50.0, 65.0]"),
+        (
+            "name: x\ntrain: {drops: [50, 65]}",
+            "train.drops must be parts of the run, between 0 and 1 (of 90 epochs",
+        ),
         ("name: x\ntrain: {precision: fp16}", "train.precision 'fp16' is unknown; known are: 16-mixed"),
         ("name: x\ntrain: {epochs: many}", "file: 'train.epochs' must be a whole number, not 'many'."),
         ("name: x\ntrain: {epochs: 1.5}", "file: 'train.epochs' must be a whole number, not 1.5."),
@@ -130,16 +133,20 @@ def test_crop_takes_the_place_of_the_input_in_training():
         ("name: x\ninput: {size: [500, 512]}", "input.size must be two positive multiples of 32"),
         ("name: x\ninput: {size: [0, 512]}", "input.size must be two positive multiples of 32"),
         ("name: x\ntrain: {crop: [64, 70]}", "train.crop must be two positive multiples of 32"),
-        ("name: x\ninput: {std_bgr: [1, 0, 1]}", "input.std_bgr must be three positive numbers"),
+        ("name: x\ninput: {std_bgr: [1, 0, 1]}", "input.std_bgr must be three positive numbers, not [1.0, 0.0, 1.0]"),
+        ("name: x\ntrain: {steps: 0}", "train.steps must be at least 1 or null, not 0."),
+        ("name: x\ntrain: {lr_batch: 0}", "train.lr_batch must be at least 1 or null, not 0."),
+        ("name: x\ntrain: {augment: {flip: 1.5}}", "train.augment.flip must be between 0 and 1, not 1.5."),
+        ("name: x\ntrain: {loss: {mask_grid: 0}}", "train.loss.mask_grid must be at least 1, not 0."),
         ("name: x\nmodel: {max_detections: 0}", "model.max_detections must be at least 1, not 0."),
         ("name: x\ntrain: {batch: -1}", "train.batch must be at least 1, not -1."),
         ("name: x\ntrain: {lr: 0}", "train.lr must be positive, not 0.0."),
         ("name: x\ntrain: {ema: 1}", "train.ema must be at least 0 and below 1, not 1.0."),
-        ("name: x\ntrain: {seed: -1}", "train.seed must be 0 or more, not -1."),
-        ("name: x\ntrain: {weight_decay: -1e-4}", "train.weight_decay must be 0 or more, not -0.0001."),
-        ("name: x\ntrain: {weight_decay: .nan}", "train.weight_decay must be 0 or more, not nan."),
+        ("name: x\ntrain: {seed: -1}", "train.seed must be at least 0, not -1."),
+        ("name: x\ntrain: {weight_decay: -1e-4}", "train.weight_decay must be at least 0, not -0.0001."),
+        ("name: x\ntrain: {weight_decay: .nan}", "train.weight_decay must be at least 0, not nan."),
         ("name: x\ntrain: {clip_norm: 0}", "train.clip_norm must be positive, not 0.0."),
-        ("name: x\ntrain: {workers: -1}", "train.workers must be 0 or more, not -1."),
+        ("name: x\ntrain: {workers: -1}", "train.workers must be at least 0 or null, not -1."),
         ("name: x\ntrain: {augment: {scale: [1.4, 0.6]}}", "train.augment.scale must be two rising positive numbers"),
     ],
 )
@@ -152,10 +159,10 @@ def test_a_wrong_value_is_named(text, sentence):
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("train.lr", "--set takes section.key=value, such as train.lr=1e-4, not 'train.lr'."),
-        ("=3", "--set takes section.key=value"),
-        ("name.first=x", "--set name.first=x: 'x' is a value, not a section of keys."),
-        ("input.size=[64", "--set input.size=[64: '[64' is not a YAML value"),
+        ("train.lr", "An override is section.key=value, such as train.lr=1e-4, not 'train.lr'."),
+        ("=3", "An override is section.key=value"),
+        ("name.first=x", "Override name.first=x: 'x' is a value, not a section of keys."),
+        ("input.size=[64", "Override input.size=[64: '[64' is no YAML value"),
         ("train.lrr=1", "file: unknown key 'train.lrr'; did you mean 'lr'?"),
         ("trian.lr=1", "file: unknown key 'trian'; did you mean 'train'?"),
     ],
@@ -171,12 +178,52 @@ def test_an_override_of_a_file_without_sections_is_no_crash():
         parse_config("[1, 2]", "file", ["train.lr=1"])
 
 
-def test_a_missing_file_names_its_neighbour(tmp_path):
-    (tmp_path / "dla_34.yaml").write_text("name: x")
-    with pytest.raises(UsageError, match=r"There is no config file .*dla34.yaml; did you mean 'dla_34'\?"):
-        load_config(tmp_path / "dla34.yaml")
-    with pytest.raises(UsageError, match=r"its folder has no \.yaml file either"):
-        load_config(tmp_path / "empty" / "dla_34.yaml")
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+def test_a_shipped_config_is_found_by_its_name_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(name) == load_config(ROOT / "configs" / f"{name}.yaml")
+    (tmp_path / name).mkdir()  # a run folder of that name does not hide it
+    assert load_config(name).name == name
+
+
+def proposed(wrong: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        load_config(wrong)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"There is no config file {wrong}; did you mean '") and sentence.endswith("'?")
+    return sentence.split("'")[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("configs/mine.yml", "configs/mine.yaml"),
+        ("configs/mime.yaml", "configs/mine.yaml"),
+        ("mime.yaml", "mine.yml"),
+        ("dla46c", "dla_46c"),
+        ("configs/dla_46c.yml", "dla_46c"),
+        ("nowhere/dla_46c.yaml", "dla_46c"),
+    ],
+)
+def test_what_is_proposed_for_a_missing_config_can_be_opened(wrong, right, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    for path in (tmp_path / "mine.yml", tmp_path / "configs" / "mine.yaml"):
+        path.write_text("name: x")
+    assert proposed(wrong) == right
+    assert load_config(right)
+
+
+def test_hidden_files_and_strange_ones_are_never_proposed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".pre-commit-config.yaml", ".dla_47.yaml", "compose.yaml"):
+        (tmp_path / name).write_text("name: x")
+    assert proposed("dla_47.yaml") == "dla_34" or proposed("dla_47.yaml") == "dla_46c"
+    with pytest.raises(UsageError, match=r"There is no config file zebra; known are: dla_34, dla_34_dcn, dla_46c,"):
+        load_config("zebra")
+
+
+def test_a_config_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         load_config(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"name: \xff\xfe")

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ from centermask.data.coco import CocoDataset, ObjectMask
 from centermask.data.sampling import Draw
 from centermask.data.targets import Targets, make_targets
 from centermask_runtime.errors import CenterMaskError
+
+MOST_WORKERS = 8  # that are started unasked
 
 Sample = tuple[NDArray[np.uint8], Targets]
 Source = tuple[NDArray[np.uint8], list[ObjectMask]]  # an image as stored, and its objects
@@ -169,20 +172,30 @@ def collate(samples: Sequence[Sample | CenterMaskError]) -> Batch | CenterMaskEr
 
 
 def training_loader(
-    samples: TrainingSet, steps: Sampler[list[Draw]], *, pin_memory: bool = False
+    samples: TrainingSet, steps: Sampler[list[Draw]], *, sharing: int = 1, pin_memory: bool = False
 ) -> DataLoader[Sample | CenterMaskError]:
     """All that `steps` asks for: each a Batch, or the CenterMaskError of one of its images.
 
-    The workers prefetch across the ends of epochs, so nothing waits there; they end with the iterator.
+    The workers prefetch across the ends of epochs, so nothing waits there; they end with the iterator. Their number
+    changes no sample. sharing: the trainings, or processes of one, that share this machine's cores.
     """
-    return DataLoader(
-        samples,
-        batch_sampler=steps,
-        num_workers=samples.config.train.workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-    )
+    workers = samples.config.train.workers
+    with warnings.catch_warnings():  # who asks for more workers than cores has reasons; torch would doubt them
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        return DataLoader(
+            samples,
+            batch_sampler=steps,
+            num_workers=fitting_workers(sharing) if workers is None else workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            worker_init_fn=_start_worker,
+        )
+
+
+def fitting_workers(sharing: int = 1) -> int:
+    """One worker for each core that this process may use, shared with `sharing` - 1 others: 1 to MOST_WORKERS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_WORKERS, cores // sharing))
 
 
 def _start_worker(_: int) -> None:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig
 from centermask.data.coco import find_split, load_coco
-from centermask.data.loader import Batch, TrainingSet, _start_worker, collate, training_loader
+from centermask.data.loader import Batch, TrainingSet, _start_worker, collate, fitting_workers, training_loader
 from centermask.data.synthetic import write_shapes
 from centermask.data.training_steps import TrainingSteps
 from centermask_runtime.errors import DataError
@@ -97,6 +99,18 @@ def test_workers_change_nothing_and_see_each_epoch(folder):
         for one, other in zip(expected, helped, strict=True):
             assert_equal(one, other)
     assert not torch.equal(expected[0].images, expected[2].images)
+
+
+def test_workers_are_as_many_as_the_cores_allow_and_torch_has_nothing_to_warn_of(folder, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6))
+    assert [fitting_workers(), fitting_workers(2), fitting_workers(4), fitting_workers(7)] == [6, 3, 1, 1]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    assert [fitting_workers(), fitting_workers(8), fitting_workers(16)] == [8, 8, 4]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert loader_of(samples(folder, workers=None)).num_workers == 2
+        assert loader_of(samples(folder, workers=9)).num_workers == 9  # who asks for nine gets nine
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -162,12 +162,12 @@ def test_a_multi_scale_without_a_second_size_says_so(dataset):
     ("keys", "sentence"),
     [
         ("{multi_scale: 1}", "train.multi_scale must be at least 0 and below 1, not 1.0."),
-        ("{repeat_threshold: 2}", "train.repeat_threshold must lie between 0 and 1, not 2.0."),
-        ("{augment: {flip: 50}}", "train.augment.flip must lie between 0 and 1, not 50.0."),
-        ("{augment: {colour: -0.5}}", "train.augment.colour must be 0 or more, not -0.5."),
-        ("{augment: {mosaic: -0.1}}", "train.augment.mosaic must lie between 0 and 1, not -0.1."),
-        ("{augment: {copy_paste: .nan}}", "train.augment.copy_paste must lie between 0 and 1, not nan."),
-        ("{augment: {close_mosaic: -1}}", "train.augment.close_mosaic must be 0 or more, not -1."),
+        ("{repeat_threshold: 2}", "train.repeat_threshold must be between 0 and 1, not 2.0."),
+        ("{augment: {flip: 50}}", "train.augment.flip must be between 0 and 1, not 50.0."),
+        ("{augment: {colour: -0.5}}", "train.augment.colour must be at least 0, not -0.5."),
+        ("{augment: {mosaic: -0.1}}", "train.augment.mosaic must be between 0 and 1, not -0.1."),
+        ("{augment: {copy_paste: .nan}}", "train.augment.copy_paste must be between 0 and 1, not nan."),
+        ("{augment: {close_mosaic: -1}}", "train.augment.close_mosaic must be at least 0, not -1."),
     ],
 )
 def test_wrong_values_are_named(keys, sentence):

@@ -20,7 +20,7 @@ TERMINATED = 143  # 128 + SIGTERM, as shells have it
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML file, such as configs/dla_34.yaml.")
+@click.option("--config", type=click.Path(path_type=Path), help="A config by name, such as dla_34, or a YAML file.")
 @click.option("--data", type=click.Path(path_type=Path), help="A data set folder with the splits train and val.")
 @click.option("--annotations", type=click.Path(path_type=Path), help="COCO JSON to train on, instead of --data.")
 @click.option("--images", type=click.Path(path_type=Path), help="Its images.")
@@ -80,7 +80,7 @@ def train(
         train_set, val_set = (source.load() for source in sources)
     else:
         if config is None:
-            raise UsageError("Name what to train by --config FILE, such as configs/dla_34.yaml, or a run by --resume.")
+            raise UsageError("Name what to train by --config, such as dla_34, or a run by --resume.")
         compiled = ("train.compile=true",) if compile else ()
         settings = load_config(config, (*_as_overrides(shortcuts), *compiled, *overrides))
         if annotations is not None and (val_annotations is None or val_images is None):

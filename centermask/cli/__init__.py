@@ -9,6 +9,7 @@ import click
 
 from centermask import __version__
 from centermask.cli.group import CommandTable
+from centermask.cli.suggestions import unknown_option
 from centermask_runtime.errors import CenterMaskError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -28,6 +29,10 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
     try:
         cli.main(arguments, prog_name="centermask", standalone_mode=False)
+    except click.NoSuchOption as error:
+        command = cli if error.ctx is None else error.ctx.command
+        click.UsageError(unknown_option(error.option_name, command), error.ctx).show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
+from centermask.cli.suggestions import unknown_command, wrong_form
+
 
 class Entry(NamedTuple):
     """One line of the table."""
@@ -51,6 +53,19 @@ class CommandTable(click.Group):
         command = getattr(importlib.import_module(COMMANDS[cmd_name].module), cmd_name)
         assert isinstance(command, click.Command), command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command that is to run. Raises click.UsageError, with what may have been meant."""
+        if args[0] not in COMMANDS:
+            ctx.fail(unknown_command(args[0], list(COMMANDS)))
+        name, command, rest = super().resolve_command(ctx, args)
+        assert command is not None
+        mistake = wrong_form(rest, command)
+        if mistake and not ctx.resilient_parsing:
+            raise click.UsageError(mistake, click.Context(command, ctx, info_name=name))
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands from the table, so that nothing is imported."""

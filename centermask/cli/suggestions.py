@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said about a command or option that does not exist.
+
+Words that people bring along from other tools come first, by what they mean; then names that differ in a letter or two.
+Where neither helps, nothing is proposed: a proposal that is far off costs more than none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+import click
+
+MODELS = (".safetensors", ".pt", ".pth", ".onnx", ".xml", ".engine")
+ALIKE = 0.75  # difflib's ratio: 'modle' and 'model' have 0.8, 'track' and 'train' 0.6
+
+COMMANDS_ELSEWHERE = {  # what it is called elsewhere -> here
+    "predict": "detect segment seg infer inference run",
+    "val": "test eval evaluate validate",
+    "train": "fit finetune fine-tune",
+    "export": "convert to-onnx onnx",
+    "benchmark": "bench speed fps profile",
+    "visualize": "show draw plot",
+    "checks": "info env doctor-env",
+    "compare": "diff verify parity",
+    "datasets": "data",
+    "doctor": "lint",
+    "--help": "help",
+    "--version": "version",
+}
+
+OPTIONS_ELSEWHERE = {  # what it is called elsewhere -> what it is called here, named where the command has it
+    "--weights --checkpoint --ckpt --engine --onnx": "--model --weights",
+    "--model --pretrained": "--config --weights --model",
+    "--cfg --yaml": "--config",
+    "--hyp --override --opts": "--set",
+    "--dataset --data-dir": "--data",
+    "--input --image --video --file --path --images": "--source",
+    "--project --name --save-dir --out --out-dir --output-dir --dest --exist-ok": "--output",
+    "--confidence --conf-thres --conf-threshold --threshold --score-thr --score-threshold": "--conf",
+    "--max-detections --max-objects --topk": "--max-det",
+    "--class --filter": "--classes",
+    "--img-size --image-size --input-size --size --resolution --img": "--imgsz",
+    "--batch-size": "--batch",
+    "--max-epochs --num-epochs": "--epochs",
+    "--max-steps --iterations --max-iter": "--steps",
+    "--lr0 --learning-rate": "--lr",
+    "--num-workers": "--workers",
+    "--early-stopping": "--patience",
+    "--gpu --cuda --cpu": "--device",
+    "--gpus --nproc": "--num-gpus",
+    "--fp16": "--half --precision",
+    "--include --to --target": "--format",
+    "--calibration --calib": "--calib-data",
+    "--nosave --dont-save": "--no-save",
+    "--save-img --save-images": "--save",
+    "--hide-labels --hide-conf": "--no-labels",
+    "--show-labels --show-conf": "--labels",
+    "--hide-boxes": "--no-boxes",
+    "--show-boxes": "--boxes",
+    "--save-results": "--save-json",
+    "--silent": "--quiet",
+}
+
+WITH_A_MODEL = {  # what other tools have where they run a model, and what to do instead
+    "--iou --iou-thres --nms --nms-thres --agnostic-nms": (
+        "CenterMask has no NMS: each object is one peak of the heat map, so there is no overlap to choose."
+    ),
+    "--save-txt --save-conf": "predictions.json in the output folder has every box, score and mask, in COCO's format.",
+    "--save-crop": "predictions.json in the output folder has the boxes to cut the objects out with.",
+    "--show --view-img": "No window is opened: look at the pictures or the video in the output folder.",
+    "--retina-masks": "Masks always have the full resolution of the picture.",
+    "--imgsz --img-size --img": "The input size is fixed in the model: centermask export --imgsz makes another.",
+    "--half --fp16 --int8": "The precision is fixed in the model: centermask export makes another.",
+    "--augment --tta": "There is no test-time augmentation.",
+    "--task --mode": "Instance segmentation is the only task, and what to do is the command's name.",
+}
+
+WITH_A_CONFIG = {  # what other tools have where they train, and the key of the config
+    "--optimizer": "It is a key of the config: --set train.optimizer=adamw.",
+    "--cos-lr": "It is a key of the config: --set train.schedule=cosine.",
+    "--mosaic": "It is a key of the config: --set train.augment.mosaic=0.5.",
+    "--amp": "It is a key of the config: --set train.precision=bf16-mixed.",
+    "--multi-scale": "It is a key of the config: --set train.multi_scale=0.5.",
+}
+
+
+def unknown_command(name: str, known: Sequence[str]) -> str:
+    """The sentence about a command that does not exist."""
+    meant = next((here for here, words in COMMANDS_ELSEWHERE.items() if name.lower() in words.split()), None)
+    near = meant or _alike(name.lower(), known)
+    advice = f"Did you mean '{near}'?" if near else "centermask --help lists all."
+    return f"No such command '{name}'. {advice}"
+
+
+def unknown_option(option: str, command: click.Command) -> str:
+    """The sentence about an option that a command does not have."""
+    known = [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+    for words, candidates in OPTIONS_ELSEWHERE.items():
+        here = [name for name in candidates.split() if name in known]
+        if option in words.split() and here:
+            return f"No such option '{option}'. Did you mean {' or '.join(here)}?"
+    elsewhere = (WITH_A_CONFIG if "--set" in known else {}) | (WITH_A_MODEL if {"--model", "--conf"} & {*known} else {})
+    for words, sentence in elsewhere.items():
+        if option in words.split():
+            return f"No such option '{option}'. {sentence}"
+    near = _alike(option, [name for name in known if name.startswith("--")])
+    return f"No such option '{option}'." + (f" Did you mean {near}?" if near else "")
+
+
+def wrong_form(arguments: Sequence[str], command: click.Command) -> str | None:
+    """The sentence about `model=x.onnx` or a bare picture where options are meant; None where the form is right.
+
+    arguments: what follows the command's name.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        return None
+    first = arguments[0]
+    options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+    name, equals, value = first.partition("=")
+    if equals and re.fullmatch("[a-z][a-z_]*", name):
+        option = f"--{name.replace('_', '-')}"
+        if option in options:
+            return f"Options are written {option} {value}, not {first}."
+    kind = "--model" if first.endswith(MODELS) else "--source"
+    if kind in options and not any(isinstance(parameter, click.Argument) for parameter in command.params):
+        return f"'{first}' stands alone; write {kind} {first}."
+    return None
+
+
+def _alike(name: str, known: Iterable[str]) -> str | None:
+    """The known name that differs in a letter or two, or the only one that begins like this."""
+    plain = name.lstrip("-")
+    bare = {one.lstrip("-"): one for one in known}
+    near = difflib.get_close_matches(plain, bare, n=1, cutoff=ALIKE)
+    if not near and len(plain) >= 3:
+        near = [one for one in bare if one.startswith(plain)]
+    return bare[near[0]] if len(near) == 1 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 import centermask.cli
 from centermask.cli import cli, main
-from centermask.cli.group import COMMANDS
+from centermask.cli.commands import COMMANDS
 from tests.cli.test_cli import environment
 
 EXTRAS = {
@@ -38,7 +39,7 @@ def test_listing_the_commands_loads_no_library_that_computes():
 
 
 def test_the_files_of_all_commands_load_without_any_extra():
-    assert not EXTRAS & import_in_a_new_process(*(entry.module for entry in COMMANDS.values()))
+    assert not EXTRAS & import_in_a_new_process(*(row.module for row in COMMANDS.values()))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -60,7 +61,24 @@ def test_at_80_columns_each_command_is_one_whole_line(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     main(["--help"])
     listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
-    assert [line.split(maxsplit=1) for line in listed] == [[name, entry.help] for name, entry in COMMANDS.items()]
+    assert [line.split(maxsplit=1) for line in listed] == [[name, row.help] for name, row in COMMANDS.items()]
+
+
+@pytest.mark.parametrize("line", [line for row in COMMANDS.values() for line in row.examples])
+def test_an_example_is_a_line_that_the_command_takes(line):
+    program, name, *arguments = shlex.split(line)
+    command = cli.get_command(click.Context(cli), name)
+    assert program == "centermask" and line in COMMANDS[name].examples
+    command.make_context(name, arguments)  # parses, and runs nothing
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_with_two_or_three_examples_that_fit_80_columns(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    main([name, "--help"])
+    lines = capsys.readouterr().out.partition("Examples:\n")[2].splitlines()
+    assert [line.strip() for line in lines] == list(COMMANDS[name].examples)
+    assert 2 <= len(lines) <= 3 and all(len(line) <= 80 for line in lines)
 
 
 def imports_inside_functions(path: Path) -> set[str]:

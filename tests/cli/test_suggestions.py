@@ -7,7 +7,7 @@ import click
 import pytest
 
 from centermask.cli import cli, main
-from centermask.cli.group import COMMANDS
+from centermask.cli.commands import COMMANDS
 from centermask.cli.suggestions import COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE, WITH_A_CONFIG, unknown_command
 from centermask.config import parse_config
 

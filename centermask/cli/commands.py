@@ -22,8 +22,8 @@ COMMANDS = {  # in the order in which they are listed
         "centermask.cli.train",
         "Train a model on a data set",
         (
-            "centermask train --config configs/dla_46c.yaml --data my_data",
-            "centermask train --config configs/dla_34.yaml --data coco --num-gpus 8",
+            "centermask train --config dla_46c --data my_data",
+            "centermask train --config dla_34 --data coco --num-gpus 8",
             "centermask train --resume runs/train/dla_46c",
         ),
     ),

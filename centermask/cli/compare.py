@@ -16,12 +16,12 @@ from rich.text import Text
 from centermask.cli.compare_pictures import side_by_side
 from centermask.cli.devices import Device, device_options
 from centermask.cli.options import open_network, threads_option
-from centermask.cli.predict_run import write_picture
 from centermask.cli.tables import bar
 from centermask_export.checks import objects as comparing
 from centermask_export.checks.outputs import TOLERANCES
 from centermask_runtime.errors import DataError, ExportError, UsageError
 from centermask_runtime.pipeline.cpu import Pipeline
+from centermask_runtime.sinks.pictures import write_picture
 from centermask_runtime.sources.files import frames as frames_of
 from centermask_runtime.sources.files import is_stream
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ def side_by_side(
     changed = np.asarray(cv2.addWeighted(grey, 0.6, np.zeros_like(grey), 0.4, 0), np.uint8)
     changed[only_a], changed[only_b] = ONLY_A_BGR, ONLY_B_BGR
     drawn = [
-        overlay.draw(frame, found, labels=len(found) <= MOST_LABELS, ids=numbers)
+        overlay.draw(frame, replace(found, ids=numbers), overlay.DrawStyle(labels=len(found) <= MOST_LABELS))
         for found, numbers in zip((a, b), _numbers(difference), strict=True)
     ]
     alone = len(difference.only_a) + len(difference.only_b)
@@ -41,14 +42,14 @@ def side_by_side(
     return np.hstack([_panel(picture, title) for picture, title in zip((*drawn, changed), titles, strict=True)])
 
 
-def _numbers(difference: FrameDifference) -> tuple[list[int], list[int]]:
+def _numbers(difference: FrameDifference) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The same number, and so the same colour, for an object in A and its partner in B."""
     count = len(difference.pairs)
     a = {pair.row_a: number for number, pair in enumerate(difference.pairs)}
     b = {pair.row_b: number for number, pair in enumerate(difference.pairs)}
     a |= {row: count + number for number, row in enumerate(difference.only_a)}
     b |= {row: count + len(difference.only_a) + number for number, row in enumerate(difference.only_b)}
-    return [a[row] for row in range(len(a))], [b[row] for row in range(len(b))]
+    return np.array([a[row] for row in range(len(a))], np.int64), np.array([b[row] for row in range(len(b))], np.int64)
 
 
 def mask_differences(

@@ -10,13 +10,14 @@ import click
 from rich.console import Console
 
 from centermask.cli.options import find_model, require_export
-from centermask.cli.predict_run import RESULTS, predict_images, predict_video, write_picture
+from centermask.cli.predict_run import RESULTS, predict_images, predict_video
 from centermask.cli.tables import parity_table, speed_table
 from centermask.evaluation.contact_sheet import contact_sheet
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import image_files, read_image
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
+from centermask_runtime.sinks.pictures import write_picture
 from centermask_runtime.sources.files import video_frames, video_info
 from centermask_runtime.speed import measure
 

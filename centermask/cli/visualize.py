@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from centermask.cli.options import data_options, open_dataset, require
-from centermask.cli.predict_run import picture_path, write_picture
 from centermask.cli.tables import loop_bar
 from centermask_runtime.errors import UsageError
 from centermask_runtime.reference import overlay
+from centermask_runtime.sinks.pictures import picture_path, write_picture
 
 
 @click.command()
@@ -53,7 +53,7 @@ def visualize(
             instances = result_instances(
                 found.get(record.id, []), (record.height, record.width), truth.class_names, truth.category_ids
             )
-            drawn = overlay.draw(image, instances, boxes=boxes, labels=labels)
+            drawn = overlay.draw(image, instances, overlay.DrawStyle(boxes=boxes, labels=labels))
             annotated = draw_truth(truth, index, image, boxes=boxes, labels=labels)
             captions = f"prediction, score >= {conf:g}", "ground truth"
             write_picture(names[index], beside(drawn, annotated, captions))

@@ -27,7 +27,9 @@ CAPTION_HEIGHT = 26
 
 def draw_truth(dataset: CocoDataset, index: int, image: Picture, *, boxes: bool = True, labels: bool = True) -> Picture:
     """The objects of an image on top of it; crowds are classes of their own."""
-    return overlay.draw(image, truth_instances(dataset, index), boxes=boxes, labels=labels, scores=False)
+    return overlay.draw(
+        image, truth_instances(dataset, index), overlay.DrawStyle(boxes=boxes, labels=labels, scores=False)
+    )
 
 
 def truth_instances(dataset: CocoDataset, index: int) -> Instances:

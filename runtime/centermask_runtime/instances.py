@@ -79,6 +79,7 @@ class Instances:
     scores  float32 [N]
     labels  int32 [N]       index into class_names
     masks   BoxMasks of N
+    ids     int64 [N]       track ids, the same for one object in all frames; None where nobody tracks
     """
 
     frame_hw: tuple[int, int]
@@ -88,6 +89,7 @@ class Instances:
     masks: BoxMasks
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
+    ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.scores)
@@ -97,6 +99,7 @@ class Instances:
             self.labels.shape,
             len(self.masks),
         )
+        assert self.ids is None or self.ids.shape == (n,), (self.ids, n)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -115,6 +118,7 @@ class Instances:
             self.masks.select(keep),
             self.class_names,
             self.category_ids,
+            None if self.ids is None else self.ids[keep],
         )
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:

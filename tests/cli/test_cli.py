@@ -153,7 +153,7 @@ def test_predict_does_not_overwrite_its_own_source(onnx_model, clip, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     for source, target in ((image, image), (tmp_path, image), (tmp_path / "slide.mp4", tmp_path / "slide.mp4")):
         sentence = error_of("predict", "--model", onnx_model, "--source", source, "--output", tmp_path, code=2)
-        assert sentence == f"Error: {target} is the source itself; choose another --output."
+        assert sentence == f"Error: {target} is the source itself; choose another output."
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -24,7 +24,7 @@ def draw_batch(batch: Batch, class_names: tuple[str, ...]) -> Picture:
     """Images with the boxes and masks that are their targets; masks are the M x M grid that the loss is taken on."""
     pictures = []
     for index, image in enumerate(_images(batch)):
-        pictures.append(overlay.draw(image, _instances(batch, index, class_names), scores=False))
+        pictures.append(overlay.draw(image, _instances(batch, index, class_names), overlay.DrawStyle(scores=False)))
     return mosaic(pictures)
 
 

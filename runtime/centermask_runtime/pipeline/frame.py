@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.errors import DataError
 from centermask_runtime.geometry import Letterbox
+from centermask_runtime.images import check_frame
 from centermask_runtime.instances import Instances
 from centermask_runtime.reference.nv12 import Nv12Frame
 from centermask_runtime.spec import ModelSpec
@@ -63,14 +63,3 @@ class FrameFit:
 def as_bgr(frame: AnyFrame) -> NDArray[np.uint8]:
     """The frame as uint8 [H, W, 3] BGR."""
     return frame.to_bgr() if isinstance(frame, Nv12Frame) else frame
-
-
-def check_frame(frame: Any) -> None:
-    """Raises DataError when it is not uint8 [H, W, 3]."""
-    if not isinstance(frame, np.ndarray):
-        raise DataError(f"A frame must be an array uint8 [height, width, 3] in BGR order, not {type(frame).__name__}.")
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        raise DataError(
-            f"A frame must be uint8 [height, width, 3] in BGR order, not {frame.dtype} {list(frame.shape)}; "
-            "convert it before the call."
-        )

@@ -8,12 +8,14 @@ is drawn last, on top. With more than 50 objects labels would hide the image, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.errors import DataError
+from centermask_runtime.images import check_frame
 from centermask_runtime.instances import Instances
 
 ALPHA = 0.45
@@ -35,42 +37,48 @@ PALETTE_BGR = (
 )
 
 
-def draw(
-    frame: NDArray[np.uint8],
-    instances: Instances,
-    *,
-    masks: bool = True,
-    boxes: bool = True,
-    labels: bool = True,
-    scores: bool = True,
-    ids: Sequence[int] | None = None,
-) -> NDArray[np.uint8]:
-    """Frame uint8 [H, W, 3] BGR -> a new frame with the instances. `ids`, one an instance, are track numbers.
+@dataclass(frozen=True)
+class DrawStyle:
+    """What of the instances is drawn."""
 
-    scores=False leaves them out of the labels: for ground truth.
-    """
-    assert frame.shape == (*instances.frame_hw, 3), (frame.shape, instances.frame_hw)
-    assert ids is None or len(ids) == len(instances), (ids, len(instances))
+    masks: bool = True
+    boxes: bool = True
+    labels: bool = True  # track ids and class names
+    scores: bool = True  # in the labels; False for ground truth
+
+
+DEFAULT_STYLE = DrawStyle()
+
+
+def draw(frame: NDArray[np.uint8], instances: Instances, style: DrawStyle = DEFAULT_STYLE) -> NDArray[np.uint8]:
+    """Frame uint8 [H, W, 3] BGR -> a new frame with the instances. Raises DataError for another frame than theirs."""
+    check_frame(frame)
+    if frame.shape[:2] != instances.frame_hw:
+        (height, width), (own_height, own_width) = frame.shape[:2], instances.frame_hw
+        raise DataError(
+            f"The instances are of a frame of {own_width} x {own_height} and cannot be drawn on one of "
+            f"{width} x {height}: give the frame that they were found in."
+        )
     drawn = frame.copy()
-    colours = _colours(instances, ids)
+    colours = _colours(instances)
     worst_first = range(len(instances) - 1, -1, -1)
-    if masks:
+    if style.masks:
         for index in worst_first:
             _blend(drawn, instances, index, colours[index])
     thickness = max(round(min(instances.frame_hw) / 400), 1)
-    if boxes:
+    if style.boxes:
         for index in worst_first:
             x1, y1, x2, y2 = (round(float(edge)) for edge in instances.boxes[index])
             cv2.rectangle(drawn, (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1)), colours[index], thickness)
-    if labels and len(instances) <= MOST_LABELS:
+    if style.labels and len(instances) <= MOST_LABELS:
         for index in worst_first:
-            _write(drawn, instances, index, colours[index], None if ids is None else ids[index], scores)
+            _write(drawn, instances, index, colours[index], style.scores)
     return drawn
 
 
-def _colours(instances: Instances, ids: Sequence[int] | None) -> list[tuple[int, int, int]]:
-    if ids is not None:
-        numbers = list(ids)
+def _colours(instances: Instances) -> list[tuple[int, int, int]]:
+    if instances.ids is not None:
+        numbers = instances.ids.tolist()
     elif len(instances.class_names) > 1:
         numbers = instances.labels.tolist()
     else:
@@ -96,7 +104,6 @@ def _write(
     instances: Instances,
     index: int,
     colour: tuple[int, int, int],
-    track: int | None,
     scores: bool,
 ) -> None:
     """Name and score on a plate above the box; inside it where the frame ends."""
@@ -104,7 +111,7 @@ def _write(
     scale = min(max(min(height, width) / 1200, 0.35), 2.0)
     thickness = max(round(scale * 1.6), 1)
     name = instances.class_names[int(instances.labels[index])]
-    number = "" if track is None else f"#{track} "
+    number = "" if instances.ids is None else f"#{instances.ids[index]} "
     score = f" {float(instances.scores[index]):.2f}" if scores else ""
     text = f"{number}{name}{score}".encode("ascii", "replace").decode()
     (text_w, text_h), baseline = cv2.getTextSize(text, FONT, scale, thickness)

@@ -11,14 +11,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from centermask_runtime.closing import AllOrNothing
 from centermask_runtime.errors import CenterMaskError
 from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import PartialFile
+from centermask_runtime.reference.overlay import DrawStyle
+from centermask_runtime.sources.source import Frame
 
 
-class CocoWriter(AllOrNothing):
-    """A context manager: leaving it finishes the file, leaving it by an error removes it.
+class CocoSink(AllOrNothing):
+    """A Sink that writes one JSON file: leaving its `with` block finishes it, leaving it by an error removes it.
 
     Annotations go straight to the file and images to an unnamed one that is appended at the end. Ids count from 1. What
     pycocotools wants of ground truth is there too (area, iscrowd), so COCO(path) loads it.
@@ -26,6 +31,7 @@ class CocoWriter(AllOrNothing):
 
     def __init__(self, path: str | Path, class_names: Sequence[str], category_ids: Sequence[int]) -> None:
         """Raises UsageError when the file cannot be written."""
+        self.style: DrawStyle | None = None  # it takes no picture
         self._file = PartialFile(path)
         self._images = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with this object
         self._annotations = self._file.partial.open("w", encoding="utf-8")
@@ -33,28 +39,24 @@ class CocoWriter(AllOrNothing):
         categories = [{"id": i, "name": name} for i, name in zip(category_ids, class_names, strict=True)]
         self._annotations.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
 
-    def add(
-        self, instances: Instances, name: str, *, time_s: float | None = None, ids: Sequence[int] | None = None
-    ) -> int:
-        """One frame's instances -> its image id. `name` becomes file_name; `ids`, one an instance, become track_id."""
-        assert ids is None or len(ids) == len(instances), (ids, len(instances))
+    def add(self, frame: Frame, instances: Instances, picture: NDArray[np.uint8] | None = None) -> None:
+        """One frame's instances. The frame's name becomes file_name; track ids, where there are any, track_id."""
         height, width = instances.frame_hw
-        image: dict[str, Any] = {"id": self.images + 1, "file_name": name, "height": height, "width": width}
-        if time_s is not None:
-            image["time_s"] = round(time_s, 6)
+        image: dict[str, Any] = {"id": self.images + 1, "file_name": frame.name, "height": height, "width": width}
+        if frame.time_s is not None:
+            image["time_s"] = round(frame.time_s, 6)
         areas = instances.masks.areas().tolist()
         try:
             self._images.write(f"{',' if self.images else ''}\n{json.dumps(image)}")
             for index, result in enumerate(instances.to_coco(image["id"])):
                 annotation = {"id": self.annotations + 1, **result, "area": areas[index], "iscrowd": 0}
-                if ids is not None:
-                    annotation["track_id"] = int(ids[index])
+                if instances.ids is not None:
+                    annotation["track_id"] = int(instances.ids[index])
                 self._annotations.write(f"{',' if self.annotations else ''}\n{json.dumps(annotation)}")
                 self.annotations += 1
         except OSError as error:
             raise CenterMaskError(f"{self._file.path} cannot be written on: {error.strerror}.") from error
         self.images += 1
-        return self.images
 
     def close(self) -> None:
         """Finishes the file and gives it its name."""

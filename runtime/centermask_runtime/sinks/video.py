@@ -1,26 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where drawn frames go: an H.264 MP4 that browsers play, complete or not there at all."""
+"""Drawn frames as an H.264 MP4 that browsers play, complete or not there at all. PyAV is imported with the first."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from centermask_runtime.closing import AllOrNothing
-from centermask_runtime.errors import CenterMaskError
+from centermask_runtime.errors import CenterMaskError, DataError
+from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import PartialFile
+from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle, draw
+from centermask_runtime.sinks.sink import refuse_to_overwrite
+from centermask_runtime.sources.source import Frame, SourceInfo
+from centermask_runtime.sources.video import USUAL_FPS, pyav
+
+if TYPE_CHECKING:
+    import av
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
 
 TIME_BASE = Fraction(1, 90_000)  # seconds; holds the common frame rates exactly or to 6 microseconds
 BT709 = 1  # FFmpeg's number of the matrix, the primaries and the curve alike
 LIMITED_RANGE = 1
+
+
+class VideoSink(AllOrNothing):
+    """A Sink that draws each frame and writes a video of them, each shown when it was in its source."""
+
+    def __init__(self, path: str | Path, source: SourceInfo, style: DrawStyle = DEFAULT_STYLE) -> None:
+        """source: what the frames come from; without a size there, the video is begun at the first frame.
+
+        Raises UsageError, also where the video would overwrite its source, and CenterMaskError.
+        """
+        self.path = Path(path)
+        self.style: DrawStyle | None = style
+        refuse_to_overwrite(source, [self.path])
+        self._fps = source.fps or USUAL_FPS
+        self._writer = None if source.size_hw is None else VideoWriter(self.path, source.size_hw, self._fps)
+
+    def add(self, frame: Frame, instances: Instances, picture: NDArray[np.uint8] | None = None) -> None:
+        """One frame. Raises DataError where it has another size than those before, CenterMaskError when it fails."""
+        if picture is None:
+            picture = draw(frame.image, instances, self.style or DEFAULT_STYLE)
+        size_hw = picture.shape[0], picture.shape[1]
+        if self._writer is None:
+            self._writer = VideoWriter(self.path, size_hw, self._fps)
+        if size_hw != self._writer.size_hw:
+            height, width = self._writer.size_hw
+            raise DataError(
+                f"The video {self.path} has frames of {width} x {height} and {frame.name} has {size_hw[1]} x "
+                f"{size_hw[0]}: give frames of one size."
+            )
+        self._writer.write(picture, frame.time_s)
+
+    def close(self) -> None:
+        """Finishes the file and gives it its name. A video without frames is no file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def discard(self) -> None:
+        """Gives up: nothing stays on disk."""
+        if self._writer is not None:
+            self._writer.discard()
 
 
 class VideoWriter(AllOrNothing):
@@ -32,6 +80,7 @@ class VideoWriter(AllOrNothing):
 
     def __init__(self, path: str | Path, size_hw: tuple[int, int], fps: Fraction, *, crf: int = 20) -> None:
         """size_hw of the frames; crf is libx264's quality, smaller is better. Raises UsageError, CenterMaskError."""
+        av = self._av = pyav("writing a video")
         self.size_hw = size_hw
         self._fps = fps
         self._first_s: float | None = None
@@ -39,22 +88,22 @@ class VideoWriter(AllOrNothing):
         self._last_pts = -1
         self._file = PartialFile(path)
         try:
-            self._container = av.open(
+            self._container: OutputContainer = av.open(
                 str(self._file.partial),
                 "w",
                 format="mp4",
                 options={"movflags": "+faststart", "video_track_timescale": "90000"},
             )
             self._stream = self._add_stream(fps, crf)
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (self._av.FFmpegError, OSError, ValueError) as error:
             self._file.discard()
             raise CenterMaskError(
                 f"The video {path} of {size_hw[1]} x {size_hw[0]} cannot be begun: {error}."
             ) from error
 
     def _add_stream(self, fps: Fraction, crf: int) -> VideoStream:
-        stream = self._container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
-        assert isinstance(stream, VideoStream)
+        options = {"crf": str(crf), "preset": "veryfast"}
+        stream: VideoStream = self._container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = (side + side % 2 for side in self.size_hw)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = TIME_BASE
@@ -75,8 +124,8 @@ class VideoWriter(AllOrNothing):
         if self._first_s is None:
             self._first_s = time_s
         pts = max(round((time_s - self._first_s) / TIME_BASE), self._last_pts + 1)
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        picture = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
+        picture = picture.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED_RANGE)
         picture.pts, picture.time_base = pts, TIME_BASE
         self._mux(picture)
         self._written += 1
@@ -85,7 +134,7 @@ class VideoWriter(AllOrNothing):
     def _mux(self, picture: av.VideoFrame | None) -> None:
         try:
             self._container.mux(self._stream.encode(picture))
-        except (av.FFmpegError, OSError) as error:
+        except (self._av.FFmpegError, OSError) as error:
             raise CenterMaskError(f"The video {self._file.path} cannot be written on: {error}.") from error
 
     def close(self) -> None:
@@ -96,7 +145,7 @@ class VideoWriter(AllOrNothing):
         try:
             self._mux(None)
             self._container.close()
-        except (av.FFmpegError, OSError) as error:
+        except (self._av.FFmpegError, OSError) as error:
             self._file.discard()
             raise CenterMaskError(f"The video {self._file.path} cannot be finished: {error}.") from error
         except CenterMaskError:
@@ -106,6 +155,8 @@ class VideoWriter(AllOrNothing):
 
     def discard(self) -> None:
         """Gives up: nothing stays on disk."""
-        with suppress(av.FFmpegError, OSError):  # what failed, or has no frame, cannot write its end; it goes anyway
+        with suppress(
+            self._av.FFmpegError, OSError
+        ):  # what failed, or has no frame, cannot write its end; it goes anyway
             self._container.close()
         self._file.discard()

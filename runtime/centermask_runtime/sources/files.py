@@ -1,129 +1,150 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where frames come from: video files, images and folders of images, all as BGR arrays.
-
-Orientation: frames are turned as people see them, so videos follow their display matrix and images their EXIF tag.
-"""
+"""Frames of image files: one, a folder of them, those that a pattern names, or a list."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import av
-import numpy as np
-from numpy.typing import NDArray
-
+from centermask_runtime.closing import Closing
 from centermask_runtime.errors import DataError
-from centermask_runtime.images import image_files, is_image, read_image
+from centermask_runtime.images import image_files, is_image_file, read_image
+from centermask_runtime.sources.source import Frame, SourceInfo
 
-MISSING_PART = 0.02  # of a video's declared frames: containers may count a few that they do not hold
-
-
-@dataclass(frozen=True)
-class Frame:
-    image: NDArray[np.uint8]  # [H, W, 3] BGR
-    name: str  # of the image file, or the video's name and frame number
-    index: int  # from 0
-    time_s: float | None  # since the beginning of the video; None for images
+PATTERN_SIGNS = "*?["
 
 
-@dataclass(frozen=True)
-class VideoInfo:
-    fps: Fraction
-    count: int | None  # frames as declared; None where the container does not say
-    size_hw: tuple[int, int]  # as decoded frames have it
+class FileSource(Closing):
+    """A Source of image files in the order given, each turned by its EXIF tag.
 
-
-def frames(source: str | Path, on_skip: Callable[[str], None] | None = None) -> Iterator[Frame]:
-    """Frames of a video, an image or a folder of images (sorted by name).
-
-    Raises DataError. An unreadable image in a folder does not end it: its sentence goes to `on_skip`, or is raised if
-    there is none. A damaged video gives the frames before the damage, and then raises.
+    A file that cannot be read is skipped; where none can, or where there is only one, DataError is raised.
+    A frame is called after its file: by its name, and with the folders below the common one where there are several.
     """
-    if is_stream(source):
-        return video_frames(source)
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"There is no file or folder {path}: check the path.")
-    return image_frames(path, on_skip) if path.is_dir() or is_image(path) else video_frames(path)
+
+    def __init__(self, files: Sequence[Path], name: str, root: Path) -> None:
+        """root: the folder that all files are in, or below."""
+        named = tuple((path.relative_to(root).as_posix(), path) for path in files)
+        self.info = SourceInfo(name, count=len(named), files=named)
+        self.skipped: list[str] = []
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> FileSource:
+        """The images directly in the folder, sorted by name. Raises DataError without any."""
+        return cls(image_files(folder), folder.resolve().name, folder)
+
+    @classmethod
+    def of_list(cls, files: Sequence[str | Path]) -> FileSource:
+        """These files, each as an image, whatever its name. Raises DataError for none."""
+        if not files:
+            raise DataError("The list of images is empty: give at least one file.")
+        paths = [Path(file) for file in files]
+        root = paths[0].parent
+        if any(path.parent != root for path in paths):
+            paths = [path.absolute() for path in paths]
+            root = Path(os.path.commonpath([path.parent for path in paths]))
+        return cls(paths, paths[0].stem if len(paths) == 1 else root.resolve().name, root)
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.skipped.clear()
+        for index, (name, path) in enumerate(self.info.files):
+            try:
+                image = read_image(path)
+            except DataError as error:
+                self.skipped.append(str(error))
+                continue
+            yield Frame(image, name, index, None)
+        if len(self.skipped) == self.info.count:
+            raise DataError(
+                self.skipped[0]
+                if self.info.count == 1
+                else f"None of the {self.info.count} images in {self.info.name} could be read; check them."
+            )
+
+    def close(self) -> None:
+        """Nothing is held open between two frames."""
+
+
+def is_pattern(source: str) -> bool:
+    """Whether the text names files by * ? or [...]. A file whose very name has such a sign is no pattern."""
+    return any(sign in source for sign in PATTERN_SIGNS) and not Path(source).exists()
+
+
+def matching_files(pattern: str) -> list[Path]:
+    """The files that a pattern names, sorted; ** stands for any folders, and hidden files are left out.
+
+    Raises DataError without any.
+    """
+    found = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
+    if not found:
+        raise DataError(f"No file matches {pattern}: check the pattern.")
+    return found
+
+
+def matching_images(pattern: str) -> FileSource:
+    """The images among the files that a pattern names. Raises DataError without any."""
+    found = [path for path in matching_files(pattern) if is_image_file(path)]
+    if not found:
+        raise DataError(f"No image is among the files that match {pattern}: give images, or one video.")
+    fixed: list[str] = []
+    for part in Path(pattern).parts[:-1]:
+        if any(sign in part for sign in PATTERN_SIGNS):
+            break
+        fixed.append(part)
+    root = Path(*fixed)
+    return FileSource(found, root.resolve().name, root)
 
 
 def is_stream(source: str | Path) -> bool:
-    """Whether FFmpeg opens it as an address, such as rtsp://camera/1."""
-    return isinstance(source, str) and "://" in source
+    """Whether it is an address. To go: use addresses.is_address."""
+    from centermask_runtime.sources.addresses import is_address
+
+    return is_address(source)
 
 
 def is_video(source: str | Path) -> bool:
-    """Whether `frames` will read it with a video decoder. Looks at the name, not at the content."""
-    return is_stream(source) or (Path(source).is_file() and not is_image(Path(source)))
+    """Whether it is an address or a video file. To go: use SourceInfo.is_video."""
+    return is_stream(source) or (Path(source).is_file() and not is_image_file(Path(source)))
 
 
-def image_frames(source: Path, on_skip: Callable[[str], None] | None = None) -> Iterator[Frame]:
-    """One image, or all of a folder; an image that cannot be read as `frames` says. Raises DataError."""
-    for index, path in enumerate(image_files(source) if source.is_dir() else [source]):
-        try:
-            image = read_image(path)
-        except DataError as error:
-            if on_skip is None or path is source:
-                raise
-            on_skip(str(error))
-            continue
-        yield Frame(image, path.name, index, None)
+def frames(source: str | Path, on_skip: Callable[[str], None] | None = None) -> Iterator[Frame]:
+    """The frames of a source; what is skipped goes to `on_skip`, or is raised. To go: use open_source."""
+    from centermask_runtime.sources.opening import open_source
 
+    opened = open_source(source)
 
-def video_info(source: str | Path) -> VideoInfo:
-    """What a video declares, with the size of its first frame. Raises DataError."""
-    with _open(source) as container:
-        stream = container.streams.video[0]
-        fps = stream.average_rate or stream.guessed_rate or Fraction(25)
-        first = next(video_frames(source), None)
-        if first is None:
-            raise DataError(f"The video {source} holds no frame that can be decoded: it may be damaged.")
-        return VideoInfo(Fraction(fps), stream.frames or None, (first.image.shape[0], first.image.shape[1]))
+    def each() -> Iterator[Frame]:
+        with opened:
+            told = 0
+            for frame in opened:
+                told = tell(told)
+                yield frame
+            tell(told)
+
+    def tell(told: int) -> int:
+        for sentence in opened.skipped[told:]:
+            if on_skip is None or opened.info.is_video:
+                raise DataError(sentence)
+            on_skip(sentence)
+        return len(opened.skipped)
+
+    return each()
 
 
 def video_frames(source: str | Path) -> Iterator[Frame]:
-    """Every frame of a video's first picture stream, with the time at which it is shown. Raises DataError."""
-    name = Path(source).stem
-    index = packets = 0
-    with _open(source) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        start_s: float | None = None
-        try:
-            for packet in container.demux(stream):
-                packets += packet.size > 0  # the last one only flushes the decoder
-                for picture in packet.decode():
-                    assert isinstance(picture, av.VideoFrame)
-                    if picture.time is not None and start_s is None:
-                        start_s = picture.time
-                    image = np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
-                    if turns := round(picture.rotation / 90) % 4:
-                        image = np.ascontiguousarray(np.rot90(image, turns))
-                    time_s = picture.time - start_s if picture.time is not None and start_s is not None else None
-                    yield Frame(image, f"{name}_{index:06d}", index, time_s)
-                    index += 1
-        except av.FFmpegError as error:
-            raise DataError(
-                f"The video {source} is damaged or cut off after {index} frames ({error.strerror}): "
-                "what came before was used; copy or encode it again."
-            ) from error
-        if packets < stream.frames * (1 - MISSING_PART):  # not pictures: a cut without re-encoding hides some
-            raise DataError(
-                f"The video {source} ends after {packets} of {stream.frames} frames: it is damaged or cut off; "
-                "what there is was used; copy or encode it again."
-            )
+    """The frames of a video, whose damaged end raises DataError. To go: use VideoSource."""
+    from centermask_runtime.sources.video import VideoSource
+
+    with VideoSource(source) as opened:
+        yield from opened
+        if opened.skipped:
+            raise DataError(opened.skipped[0])
 
 
-def _open(source: str | Path) -> av.container.InputContainer:
-    try:
-        container = av.open(str(source))
-    except (av.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{source} cannot be opened as a video ({reason}): check the path and the format.") from error
-    if not container.streams.video:
-        container.close()
-        raise DataError(f"{source} has no pictures in it, only sound or data: give a video.")
-    return container
+def video_info(source: str | Path) -> SourceInfo:
+    """What is known of a video. To go: use VideoSource(...).info."""
+    from centermask_runtime.sources.video import VideoSource
+
+    with VideoSource(source) as opened:
+        return opened.info

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from centermask_runtime.instances import BoxMasks, Instances
-from centermask_runtime.reference.overlay import ALPHA, PALETTE_BGR, draw
+from centermask_runtime.reference.overlay import ALPHA, PALETTE_BGR, DrawStyle, draw
 
 FRAME_HW = (120, 160)
 
@@ -44,7 +44,7 @@ def test_the_frame_itself_is_not_changed(frame):
 def test_the_inside_of_a_mask_is_blended_its_edge_is_plain_and_the_rest_untouched(frame):
     crop = np.zeros((40, 50), bool)
     crop[5:30, 10:45] = True
-    drawn = draw(frame, instances_at([(20, 30, 70, 70)], crops=[crop]), boxes=False, labels=False)
+    drawn = draw(frame, instances_at([(20, 30, 70, 70)], crops=[crop]), DrawStyle(boxes=False, labels=False))
     mask = np.zeros(FRAME_HW, bool)
     mask[35:60, 30:65] = True
     inner = np.zeros(FRAME_HW, bool)
@@ -58,7 +58,7 @@ def test_the_inside_of_a_mask_is_blended_its_edge_is_plain_and_the_rest_untouche
 def test_each_part_can_be_left_out(frame):
     one = instances_at([(20, 30, 70, 70)], crops=[np.pad(np.ones((30, 40), bool), 5)])
     drawn = {
-        options: draw(frame, one, masks=options[0], boxes=options[1], labels=options[2])
+        options: draw(frame, one, DrawStyle(masks=options[0], boxes=options[1], labels=options[2]))
         for options in itertools.product((False, True), repeat=3)
     }
     np.testing.assert_array_equal(drawn[False, False, False], frame)
@@ -68,8 +68,8 @@ def test_each_part_can_be_left_out(frame):
     np.testing.assert_array_equal(boxes_only[31:69, 21:69], frame[31:69, 21:69])
 
 
-def middle_colours(frame, instances, **options):
-    drawn = draw(frame, instances, masks=False, labels=False, **options)
+def middle_colours(frame, instances):
+    drawn = draw(frame, instances, DrawStyle(masks=False, labels=False))
     return [tuple(drawn[y0, (x0 + x1) // 2].tolist()) for x0, y0, x1, y1 in instances.masks.rects]
 
 
@@ -86,16 +86,16 @@ def test_a_single_class_is_coloured_by_instance(frame):
 
 
 def test_tracks_keep_their_colour_whatever_their_place(frame):
-    first = middle_colours(frame, instances_at(RECTS), ids=[4, 5, 6])
-    second = middle_colours(frame, instances_at(RECTS), ids=[5, 6, 4])
+    first = middle_colours(frame, dataclasses.replace(instances_at(RECTS), ids=np.array([4, 5, 6])))
+    second = middle_colours(frame, dataclasses.replace(instances_at(RECTS), ids=np.array([5, 6, 4])))
     assert first[1:] == second[:2] and first[0] == second[2]
 
 
 def test_more_than_fifty_objects_have_no_labels(frame):
     rects = [(x, y, x + 8, y + 8) for x in range(0, 160, 14) for y in range(20, 110, 18)]
     many, few = instances_at(rects[:51]), instances_at(rects[:50])
-    np.testing.assert_array_equal(draw(frame, many), draw(frame, many, labels=False))
-    assert (draw(frame, few) != draw(frame, few, labels=False)).any()
+    np.testing.assert_array_equal(draw(frame, many), draw(frame, many, DrawStyle(labels=False)))
+    assert (draw(frame, few) != draw(frame, few, DrawStyle(labels=False))).any()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_label_at_any_edge_is_wholly_in_the_frame(frame, rect):
     middle = instances_at([(50, 60, 100, 100)])
 
     def changed(instances):
-        return (draw(frame, instances, masks=False, boxes=False) != frame).any(axis=2).sum()
+        return (draw(frame, instances, DrawStyle(masks=False, boxes=False)) != frame).any(axis=2).sum()
 
     assert changed(one) == pytest.approx(changed(middle), rel=0.02)
 
@@ -115,7 +115,7 @@ def test_a_label_at_any_edge_is_wholly_in_the_frame(frame, rect):
 def test_empty_masks_and_no_instances_are_drawn_without_fuss(frame):
     np.testing.assert_array_equal(draw(frame, instances_at([])), frame)
     empty = dataclasses.replace(instances_at([(0, 0, 0, 0)]), boxes=np.array([[3, 4, 20, 30]], np.float32))
-    assert (draw(frame, empty, labels=False) != frame).any()
+    assert (draw(frame, empty, DrawStyle(labels=False)) != frame).any()
 
 
 def test_a_frame_smaller_than_a_label_is_no_problem():

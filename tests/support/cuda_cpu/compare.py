@@ -19,7 +19,7 @@ from centermask_runtime.instances import BoxMasks, Instances
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import postprocess
 from centermask_runtime.reference.nv12 import Nv12Frame, YuvMatrix
-from centermask_runtime.reference.overlay import draw
+from centermask_runtime.reference.overlay import DrawStyle, draw
 from centermask_runtime.reference.peaks import decode_boxes, top_peaks
 from centermask_runtime.reference.preprocess import letterbox as reference_letterbox
 from centermask_runtime.reference.rle import encode_counts
@@ -272,8 +272,9 @@ def results_equal_reference(
             painted = session.get(frames.pointer, (count, height, width * 3 + 5))
             assert (painted[:, :, width * 3 :] == 0xEE).all(), "the overlay wrote beyond a row"
             for n, expected in enumerate(truth):
-                ids = None if drawn.numbers is None else drawn.numbers[n, : len(expected)].tolist()
-                picture = draw(drawn.frames[n], expected, masks=drawn.masks, boxes=drawn.boxes, labels=False, ids=ids)
+                ids = None if drawn.numbers is None else drawn.numbers[n, : len(expected)].astype(np.int64)
+                style = DrawStyle(masks=drawn.masks, boxes=drawn.boxes, labels=False)
+                picture = draw(drawn.frames[n], replace(expected, ids=ids), style)
                 same_bits(painted[n, :, : width * 3].reshape(height, width, 3), picture, f"overlay of image {n}")
     return truth
 

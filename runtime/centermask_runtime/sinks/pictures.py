@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drawn frames as one picture file per frame, called after the frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from centermask_runtime.closing import AllOrNothing
+from centermask_runtime.errors import CenterMaskError
+from centermask_runtime.instances import Instances
+from centermask_runtime.partial_file import write_whole
+from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle, draw
+from centermask_runtime.sinks.sink import refuse_to_overwrite
+from centermask_runtime.sources.source import Frame, SourceInfo
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+class PictureSink(AllOrNothing):
+    """A Sink that draws each frame and writes it to `folder`. Each is whole by itself and stays."""
+
+    def __init__(self, folder: str | Path, source: SourceInfo | None = None, style: DrawStyle = DEFAULT_STYLE) -> None:
+        """source: what the frames come from. Raises UsageError where a picture would overwrite one of its files."""
+        self.folder = Path(folder)
+        self.style: DrawStyle | None = style
+        if source is not None and not source.is_video:
+            refuse_to_overwrite(source, (picture_path(self.folder / name) for name, _ in source.files))
+
+    def add(self, frame: Frame, instances: Instances, picture: NDArray[np.uint8] | None = None) -> None:
+        """Writes one picture. Raises CenterMaskError, as when the disk is full."""
+        if picture is None:
+            picture = draw(frame.image, instances, self.style or DEFAULT_STYLE)
+        write_picture(self.folder / frame.name, picture)
+
+    def close(self) -> None:
+        """Nothing is left to do: each picture was finished when it came."""
+
+    def discard(self) -> None:
+        """Nothing is taken back."""
+
+
+def picture_path(path: Path) -> Path:
+    """Pictures are .png and .jpg; another kind keeps its name and becomes .png: a.bmp -> a.bmp.png."""
+    return path if path.suffix.lower() in PICTURE_SUFFIXES else path.with_name(f"{path.name}.png")
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Writes it to picture_path(path). Raises UsageError where that is refused, CenterMaskError when it fails."""
+    path = picture_path(path)
+    done, content = cv2.imencode(path.suffix, picture)
+    if not done:
+        raise CenterMaskError(f"The picture {path} of {picture.shape[1]} x {picture.shape[0]} cannot be encoded.")
+    write_whole(path, content.tobytes())

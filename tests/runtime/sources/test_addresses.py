@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images behind http addresses, from a real server on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+
+from centermask_runtime.errors import DataError
+from centermask_runtime.sources import addresses
+from centermask_runtime.sources.addresses import address_name, image_at, is_address
+from centermask_runtime.sources.opening import open_source
+from tests.support.small_pictures import picture, write_video
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The base address of a server that gives the files of tmp_path, and the folder."""
+
+    class Files(BaseHTTPRequestHandler):
+        def do_GET(self):
+            path = tmp_path / self.path.partition("?")[0].lstrip("/")
+            self.send_response(200 if path.is_file() else 404)
+            content = path.read_bytes() if path.is_file() else b""
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # whoever asked has seen enough
+                self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", tmp_path
+        server.shutdown()
+
+
+def test_an_image_is_read_whatever_its_address_is_called(served):
+    base, folder = served
+    (folder / "show").write_bytes(cv2.imencode(".png", picture(3))[1].tobytes())
+    with open_source(f"{base}/show?size=big.jpg") as source:
+        (frame,) = source
+    assert (frame.name, source.info.name, source.info.count) == ("show", "show", 1)
+    np.testing.assert_array_equal(frame.image, picture(3))
+
+
+def test_a_video_is_left_to_ffmpeg(served):
+    base, folder = served
+    write_video(folder / "clip.mp4", count=3)
+    assert image_at(f"{base}/clip.mp4") is None
+    with open_source(f"{base}/clip.mp4?key=1") as source:
+        assert [frame.name for frame in source] == ["clip_000000", "clip_000001", "clip_000002"]
+    assert source.info.is_video and source.info.files == ()
+
+
+def test_an_image_that_cannot_be_had_is_a_data_error(served, monkeypatch):
+    base, folder = served
+    with pytest.raises(DataError, match=r"none\.png cannot be read \(Not Found\): check the address"):
+        image_at(f"{base}/none.png")
+    (folder / "damaged.png").write_bytes(cv2.imencode(".png", picture(3))[1].tobytes()[:60])
+    with pytest.raises(DataError, match=r"damaged\.png is not an image"):
+        image_at(f"{base}/damaged.png")
+    monkeypatch.setattr(addresses, "MOST_BYTES", 1 << 20)
+    noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "large.png"), noise)
+    with pytest.raises(DataError, match="has more than 1 MB"):
+        image_at(f"{base}/large.png")
+
+
+def test_nobody_listening_is_a_data_error():
+    with pytest.raises(DataError, match=r"cannot be read .*: check the address and the connection"):
+        image_at("http://127.0.0.1:9/a.png")
+
+
+def test_only_http_is_asked_for_images():
+    assert image_at("rtsp://camera/1") is None and image_at("file:///etc/hostname") is None
+
+
+def test_addresses_and_their_names():
+    assert is_address("https://host/a.jpg") and not is_address("folder/a.jpg")
+    assert address_name("https://host/a%20b.jpg?x=1#y") == "a b.jpg" and address_name("rtsp://camera") == "camera"
+    assert address_name("https://host/..%2F..%2Fsecret.png") == "secret.png"

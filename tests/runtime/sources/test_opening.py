@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Anything that holds pictures is opened by what it is, not by what it is called."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.sources.opening import open_source
+from tests.support.small_pictures import picture, write_video
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """a.png; video, an MP4 without a suffix; odd.mp4, a PNG; odd.png, an MP4."""
+    write_video(tmp_path / "v.mp4", count=3).rename(tmp_path / "video")
+    (tmp_path / "odd.png").write_bytes((tmp_path / "video").read_bytes())
+    cv2.imwrite(str(tmp_path / "a.png"), picture(7))
+    (tmp_path / "odd.mp4").write_bytes((tmp_path / "a.png").read_bytes())
+    return tmp_path
+
+
+def names_of(source):
+    with open_source(source) as opened:
+        return [frame.name for frame in opened]
+
+
+def test_the_content_chooses_and_not_the_name(folder):
+    videos, image = ["video_000000", "video_000001", "video_000002"], ["a.png"]
+    assert names_of(folder / "video") == videos and names_of(str(folder / "a.png")) == image
+    assert names_of(folder / "odd.png") == [name.replace("video", "odd") for name in videos]
+    assert names_of(folder / "odd.mp4") == ["odd.mp4"]
+    assert names_of(folder) == ["a.png", "odd.mp4"]
+    assert names_of(f"{folder}/*.png") == ["a.png"]
+    assert names_of(f"{folder}/v*") == videos  # a pattern that one file matches is that file
+    assert names_of([folder / "a.png", folder / "odd.mp4"]) == ["a.png", "odd.mp4"]
+
+
+def test_images_in_memory_are_sources(folder):
+    assert names_of(picture(0)) == ["000000"] and names_of(Image.fromarray(picture(0))) == ["000000"]
+    assert names_of([picture(0), picture(1)]) == names_of(np.stack([picture(0), picture(1)])) == ["000000", "000001"]
+    assert names_of(path for path in [folder / "a.png"]) == ["a.png"]
+
+
+def test_what_is_there_not_and_what_is_no_source_is_said(folder):
+    with pytest.raises(DataError, match=r"There is no file or folder .*none\.mp4: check the path"):
+        open_source(folder / "none.mp4")
+    (folder / "notes.txt").write_text("these are notes" * 100)
+    with pytest.raises(DataError, match=r"notes\.txt has no pictures in it"):
+        open_source(folder / "notes.txt")
+    (folder / "damaged.png").write_text("no image")
+    with pytest.raises(DataError, match=r"damaged\.png is not an image"):
+        names_of(folder / "damaged.png")
+    for other in (None, 1.5, b"bytes", {"a": 1}):
+        with pytest.raises(UsageError, match="A source must be a path, an address, an image or an iterable of images"):
+            open_source(other)
+    with pytest.raises(DataError, match="COLOR_GRAY2BGR"):
+        names_of(picture(0)[:, :, 0])
+
+
+def test_images_need_no_pyav_and_no_pillow(folder):
+    """A fresh interpreter in which neither can be imported."""
+    code = (
+        "import sys; sys.modules['av'] = sys.modules['PIL'] = None\n"
+        "import numpy as np\n"
+        "from centermask_runtime.sinks.video import VideoSink\n"
+        "from centermask_runtime.sources.opening import open_source\n"
+        "sources = sys.argv[1], [np.zeros((4, 5, 3), np.uint8)]\n"
+        "print(*[len(list(open_source(source))) for source in sources])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder / "a.png"], capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "1"], done.stderr

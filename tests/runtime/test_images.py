@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image is: files, PIL images and arrays, and what is said about the others."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from centermask_runtime.errors import DataError
+from centermask_runtime.images import check_frame, frame_of, is_image_file, kind_of, read_image
+from tests.support.small_pictures import picture, write_video
+
+
+def test_a_damaged_image_gives_one_sentence_and_no_lines_of_opencv(tmp_path, capfd):
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    (tmp_path / "b.png").write_text("no image")
+    (tmp_path / "c.tif").write_bytes(b"II*\0" + bytes(20))
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(DataError, match=path.name):
+            read_image(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_grey_deep_and_transparent_images_become_bgr(tmp_path):
+    images = {
+        "grey": np.full((5, 6), 77, np.uint8),
+        "deep": np.full((5, 6, 3), 77 * 257, np.uint16),
+        "alpha": np.full((5, 6, 4), 77, np.uint8),
+    }
+    for name, image in images.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+        found = read_image(tmp_path / f"{name}.png")
+        assert found.dtype == np.uint8 and (found == np.full((5, 6, 3), 77)).all(), name
+
+
+def test_exif_turns_what_people_look_at_and_not_data_sets(tmp_path):
+    """Orientation 6, shown turned 90 degrees clockwise: the bright upper left corner goes to the upper right."""
+    jpeg = cv2.imencode(".jpg", picture(0))[1].tobytes()
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    segment = b"Exif\x00\x00" + tiff
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:])
+    shown, stored = read_image(path), read_image(path, exif=False)
+    assert stored.shape == (48, 64, 3) and stored[:8, :12].min() > 230
+    assert shown.shape == (64, 48, 3) and shown[:8, -8:].min() > 230
+    with Image.open(path) as opened:
+        assert np.abs(frame_of(opened).astype(int) - shown).max() <= 2, "Pillow and OpenCV decode JPEG alike"
+
+
+def test_a_missing_image_is_a_data_error(tmp_path):
+    with pytest.raises(DataError, match=r"none\.png cannot be read"):
+        read_image(tmp_path / "none.png")
+
+
+def test_the_content_says_what_an_image_is_and_the_name_only_where_it_is_unknown(tmp_path):
+    for suffix in (".png", ".jpg", ".bmp", ".webp"):
+        path = tmp_path / f"called_{suffix[1:]}.txt"
+        path.write_bytes(cv2.imencode(suffix, picture(0))[1].tobytes())
+        assert is_image_file(path), suffix
+    (tmp_path / "damaged.png").write_bytes(b"")
+    assert is_image_file(tmp_path / "damaged.png")
+    assert not is_image_file(write_video(tmp_path / "v.png", count=1))
+    (tmp_path / "notes.txt").write_text("BMW and other cars")
+    assert not is_image_file(tmp_path / "notes.txt") and not is_image_file(tmp_path / "none.txt")
+    assert kind_of(b"GIF89a" + bytes(10)) == "video" and kind_of(b"II*\0\x10\0\0\0CR\2\0") is None
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
+def test_pil_images_become_bgr(mode):
+    """Equal to what Pillow itself shows in RGB; 16 bits keep their upper 8, as read_image does."""
+    rgb = Image.fromarray(np.ascontiguousarray(picture(3)[:, :, ::-1]))
+    if mode == "I;16":
+        image = Image.fromarray(np.full((4, 5), 77 * 256 + 9, np.uint16))
+        expected = np.full((4, 5, 3), 77, np.uint8)
+    else:
+        image = rgb.convert(mode)
+        expected = np.asarray(image.convert("RGB"))[:, :, ::-1]
+    found = frame_of(image)
+    check_frame(found)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_pil_images_with_no_known_range_are_refused():
+    for mode in ("I", "F"):
+        with pytest.raises(DataError, match=f"mode {mode} has no range .* convert it to mode L or RGB"):
+            frame_of(Image.new(mode, (4, 5)))
+
+
+def test_a_pil_image_is_the_same_frame_as_its_file(tmp_path):
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)).save(content, "png")
+    (tmp_path / "a.png").write_bytes(content.getvalue())
+    with Image.open(tmp_path / "a.png") as opened:
+        np.testing.assert_array_equal(frame_of(opened), read_image(tmp_path / "a.png"))
+
+
+WHAT_TO_DO = [
+    (np.zeros((4, 5), np.uint8), "COLOR_GRAY2BGR"),
+    (np.zeros((4, 5, 1), np.uint8), "COLOR_GRAY2BGR"),
+    (np.zeros((4, 5, 4), np.uint8), "COLOR_BGRA2BGR"),
+    (np.zeros((4, 5, 3), np.uint16), ">> 8"),
+    (np.zeros((4, 5, 3), np.float32), "\\* 255"),
+    (np.zeros((4, 5, 3), np.float64), "\\* 255"),
+    (np.zeros((4, 5, 3), np.int64), "to 0 to 255"),
+    (np.zeros((4, 5, 3), bool), "\\* 255"),
+    (np.zeros((3, 40, 50), np.uint8), "transpose"),
+    (np.zeros((2, 4, 5, 3), np.uint8), "one by one"),
+    (np.zeros((0, 5, 3), np.uint8), "no pixels"),
+    (np.zeros(5, np.uint8), "convert it before the call"),
+]
+
+
+@pytest.mark.parametrize(("array", "advice"), WHAT_TO_DO, ids=lambda v: str(getattr(v, "shape", "")))
+def test_what_is_no_frame_gets_one_sentence_of_what_to_do(array, advice):
+    with pytest.raises(DataError, match=advice) as caught:
+        check_frame(array)
+    sentence = str(caught.value)
+    assert f"{array.dtype} {list(array.shape)}" in sentence and sentence.endswith(".") and "\n" not in sentence
+
+
+def test_what_is_no_array_is_named():
+    for other, name in (([1, 2], "list"), ("a.png", "str"), (None, "NoneType")):
+        with pytest.raises(DataError, match=f"not {name}"):
+            check_frame(other)
+
+
+def test_any_memory_layout_is_a_frame():
+    image = picture(0)
+    image.flags.writeable = False
+    for array in (image, image[:, :, ::-1], image[::-1, ::2], np.asfortranarray(image), image.transpose(1, 0, 2)):
+        check_frame(array)
+        assert frame_of(array) is array

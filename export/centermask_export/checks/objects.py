@@ -22,6 +22,7 @@ from centermask_runtime.geometry import Letterbox
 from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import Pipeline, postprocess
+from centermask_runtime.reference.overlap import box_iou, pair_mask_iou
 from centermask_runtime.spec import ModelSpec
 
 SAME_OBJECT = 0.5  # box IoU
@@ -182,35 +183,12 @@ def match_objects(a: Instances, b: Instances, threshold: float, most: int) -> Fr
             free[column] = False
             score = abs(float(a.scores[row]) - float(b.scores[column]))
             box = float(np.abs(a.boxes[row] - b.boxes[column]).max())
-            pairs.append(Pair(row, column, score, box, mask_iou(a, row, b, column)))
+            pairs.append(Pair(row, column, score, box, pair_mask_iou(a.masks, row, b.masks, column)))
     taken = {pair.row_a for pair in pairs}
     only_a = tuple(row for row in range(len(a)) if row not in taken)
     only_b = tuple(int(row) for row in np.flatnonzero(free))
     margins = [float(a.scores[row]) - cut_b for row in only_a] + [float(b.scores[row]) - cut_a for row in only_b]
     return FrameDifference(tuple(pairs), only_a, only_b, tuple(margins))
-
-
-def box_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Boxes xyxy [N, 4], [M, 4] -> IoU [N, M]; 0 where both are of no area."""
-    one, other = a[:, None].astype(np.float64), b[None].astype(np.float64)
-    edges = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    common = edges.clip(min=0).prod(axis=-1)
-    area = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (one, other)]
-    union = area[0] + area[1] - common
-    return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
-
-
-def mask_iou(a: Instances, row_a: int, b: Instances, row_b: int) -> float:
-    """IoU of two masks of one frame; 1 where both are empty."""
-    one, other = a.masks.rects[row_a], b.masks.rects[row_b]
-    low, high = np.minimum(one[:2], other[:2]), np.maximum(one[2:], other[2:])
-    width, height = (int(side) for side in high - low)
-    canvases = np.zeros((2, height, width), np.bool_)
-    for canvas, instances, row, rect in zip(canvases, (a, b), (row_a, row_b), (one, other), strict=True):
-        x0, y0, x1, y1 = (rect - [*low, *low]).tolist()
-        canvas[y0:y1, x0:x1] = instances.masks.crop(row)
-    union = int((canvases[0] | canvases[1]).sum())
-    return int((canvases[0] & canvases[1]).sum()) / union if union else 1.0
 
 
 def _objects(pipeline: Pipeline, outputs: PeakOutputs, letterbox: Letterbox, score_threshold: float) -> Instances:

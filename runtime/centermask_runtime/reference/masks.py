@@ -18,6 +18,8 @@ operation in the order written, so an executor without fused multiply-add gives 
 
 A box that has no pixel centre in the frame (outside it, of no area, inverted, or with a NaN or infinite edge) has the
 rectangle 0, 0, 0, 0 and an empty mask. NaN logits count as probability 0.
+
+slow_mask is these words as a loop over the pixels; box_masks, and the kernel in masks.cu, give the same masks fast.
 """
 
 from __future__ import annotations
@@ -44,6 +46,43 @@ def pixel_rects(boxes_xyxy: NDArray[np.float32], frame_hw: tuple[int, int]) -> N
     rects = np.clip(first, 0, np.array([width, height, width, height], np.float32)).astype(np.int32)
     rects[(rects[:, 0] >= rects[:, 2]) | (rects[:, 1] >= rects[:, 3])] = 0
     return rects
+
+
+def slow_mask(
+    box_xyxy: NDArray[np.float32],
+    label: int,
+    shape: NDArray[np.float32],
+    saliency: NDArray[np.float32],
+    letterbox: Letterbox,
+    stride: int,
+    threshold: float,
+) -> NDArray[np.bool_]:
+    """The definition: the mask of one object on the whole frame, bool [H, W]. The arguments are box_masks' for one."""
+    f32 = np.float32
+    cells, area = sigmoid(shape), sigmoid(saliency[label if len(saliency) > 1 else 0])
+    x1, y1, x2, y2 = (f32(edge) for edge in box_xyxy)
+    (scale_x, scale_y), (offset_x, offset_y) = np.array(letterbox.scale_xy, f32), np.array(letterbox.offset_xy, f32)
+    mask = np.zeros(letterbox.frame_hw, np.bool_)
+    for i, j in np.ndindex(*letterbox.frame_hw):
+        px, py = f32(j) + HALF, f32(i) + HALF
+        if x1 <= px < x2 and y1 <= py < y2:
+            u, v = ((p - low) / (high - low) * f32(len(cells)) - HALF for p, low, high in ((px, x1, x2), (py, y1, y2)))
+            s, t = (px * scale_x + offset_x) / f32(stride) - HALF, (py * scale_y + offset_y) / f32(stride) - HALF
+            mask[i, j] = _bilinear(cells, u, v) * _bilinear(area, s, t) >= f32(threshold)
+    return mask
+
+
+def _bilinear(cells: NDArray[np.float32], u: np.float32, v: np.float32) -> np.float32:
+    """The map [h, w] at column u and row v, both clamped: columns first, then rows."""
+    u, v = (
+        min(max(at, np.float32(0)), np.float32(size - 1)) for at, size in ((u, cells.shape[1]), (v, cells.shape[0]))
+    )
+    j, i = int(u), int(v)
+    g, f = u - np.float32(j), v - np.float32(i)
+    right, below = min(j + 1, cells.shape[1] - 1), min(i + 1, cells.shape[0] - 1)
+    upper = cells[i, j] + (cells[i, right] - cells[i, j]) * g
+    lower = cells[below, j] + (cells[below, right] - cells[below, j]) * g
+    return np.float32(upper + (lower - upper) * f)
 
 
 def box_masks(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mask of a box against a loop over its pixels that follows the definition in reference/masks.py word by word."""
+"""The mask of a box against slow_mask, the loop over its pixels that defines it."""
 
 from __future__ import annotations
 
@@ -12,48 +12,11 @@ from hypothesis import strategies as st
 
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.reference import masks
-from centermask_runtime.reference.masks import box_masks, pixel_rects
-from centermask_runtime.reference.sigmoid import sigmoid
+from centermask_runtime.reference.masks import box_masks, pixel_rects, slow_mask
 
 F = np.float32
 FRAME_HW = (37, 53)
 LETTERBOX = Letterbox.fit(FRAME_HW, (64, 64))
-
-
-def clamp(u, cells):
-    return min(max(u, F(0)), F(cells - 1))
-
-
-def bilinear(cells, v, u):
-    """cells [h, w] at row v and column u: columns first."""
-    height, width = cells.shape
-    v, u = clamp(v, height), clamp(u, width)
-    i, j = int(v), int(u)
-    f, g = F(v - F(i)), F(u - F(j))
-    below, right = min(i + 1, height - 1), min(j + 1, width - 1)
-    upper = F(cells[i, j] + F(F(cells[i, right] - cells[i, j]) * g))
-    lower = F(cells[below, j] + F(F(cells[below, right] - cells[below, j]) * g))
-    return F(upper + F(F(lower - upper) * f))
-
-
-def slow_mask(box, label, shape, saliency, letterbox, stride, threshold):
-    """bool [H, W], pixel by pixel."""
-    height, width = letterbox.frame_hw
-    result = np.zeros((height, width), bool)
-    shape, saliency = sigmoid(shape), sigmoid(saliency[label if len(saliency) > 1 else 0])
-    x1, y1, x2, y2 = (F(edge) for edge in box)
-    (scale_x, scale_y), (offset_x, offset_y) = letterbox.scale_xy, letterbox.offset_xy
-    for i in range(height):
-        for j in range(width):
-            px, py = F(j + 0.5), F(i + 0.5)
-            if not (x1 <= px < x2 and y1 <= py < y2):
-                continue
-            u = F(F(F(F(px - x1) / F(x2 - x1)) * F(len(shape))) - F(0.5))
-            v = F(F(F(F(py - y1) / F(y2 - y1)) * F(len(shape))) - F(0.5))
-            s = F(F(F(F(px * F(scale_x)) + F(offset_x)) / F(stride)) - F(0.5))
-            t = F(F(F(F(py * F(scale_y)) + F(offset_y)) / F(stride)) - F(0.5))
-            result[i, j] = F(bilinear(shape, v, u) * bilinear(saliency, t, s)) >= F(threshold)
-    return result
 
 
 def random_maps(rng, k, channels, size=7, grid=(16, 16)):

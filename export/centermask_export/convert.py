@@ -26,7 +26,6 @@ ENDINGS = {
     "onnx": ".onnx", "trt": ".engine", "trt-rtx": "_rtx.engine", "openvino": ".xml", "torchscript": ".torchscript",
     "triton": "_triton", "deepstream": "_deepstream",
 }  # fmt: skip
-FOLDERS = ("triton", "deepstream")
 TRITON_BATCH = 8  # largest batch that Triton collects for a dynamic graph, unless --batch says otherwise
 
 

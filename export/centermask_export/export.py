@@ -35,12 +35,12 @@ from centermask_export.convert import (
     workshop,
     write_artefact,
 )
-from centermask_export.engines.engine_file import sha256_of
 from centermask_export.gpu import Gpu
 from centermask_export.options import ExportOptions
 from centermask_export.to_fp16 import half_precision
 from centermask_export.to_int8 import calibration_count, calibration_images, write_int8
 from centermask_export.to_onnx import export_onnx, sized
+from centermask_runtime.checksum import sha256_of
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.networks.network import Network
 from centermask_runtime.sources.files import frames

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import logging
 import math
 import tempfile
@@ -23,10 +22,9 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from centermask_export.batches import batches
 from centermask_export.onnx_file import EXTERNAL_FROM, read_graph, weight_bytes, write_onnx
 from centermask_runtime.errors import DataError, ExportError, first_line
-from centermask_runtime.geometry import Letterbox
-from centermask_runtime.reference import preprocess
 from centermask_runtime.sources.files import frames
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
@@ -35,28 +33,16 @@ QUANTISED = ("Conv",)
 Progress = Callable[[Iterator[int], int, str], Iterator[int]]  # wraps a loop: indices, their number, a title
 
 
-class CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
-    """Letterboxed frames in batches of the graph's size, read one at a time; the last batch repeats its last image."""
+class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]
+    """Batches as ONNX Runtime's calibration asks for them: one at a time, by the name of the graph's input."""
 
-    def __init__(
-        self, images: Iterable[NDArray[np.uint8]], input_hw: tuple[int, int], batch: int, input_name: str
-    ) -> None:
-        self.batches = self._batches(images, input_hw, batch)
+    def __init__(self, batches: Iterator[NDArray[np.uint8]], input_name: str) -> None:
+        self.batches = batches
         self.input_name = input_name
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         batch = next(self.batches, None)
         return None if batch is None else {self.input_name: batch}
-
-    @staticmethod
-    def _batches(
-        images: Iterable[NDArray[np.uint8]], input_hw: tuple[int, int], batch: int
-    ) -> Iterator[NDArray[np.uint8]]:
-        fitted = (
-            preprocess.letterbox(image, Letterbox.fit((image.shape[0], image.shape[1]), input_hw)) for image in images
-        )
-        while part := list(itertools.islice(fitted, batch)):
-            yield np.stack(part + part[-1:] * (batch - len(part)))
 
 
 def calibration_count(source: Path, fraction: float | None) -> tuple[int, int]:
@@ -81,7 +67,7 @@ def write_int8(onnx_file: Path, spec: ModelSpec, output: Path, images: Iterable[
     graph = read_graph(onnx_file)
     (input_value,) = graph.graph.input
     batch = input_value.type.tensor_type.shape.dim[0].dim_value or 1  # 0: dynamic
-    reader = CalibrationImages(images, spec.input_hw, batch, input_value.name)
+    reader = CalibrationBatches(batches(images, spec.input_hw, batch), input_value.name)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder, _quiet():
         quantised = Path(folder) / "int8.onnx"
         try:

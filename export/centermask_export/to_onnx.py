@@ -25,16 +25,14 @@ from centermask_export.onnx_file import EXTERNAL_FROM, as_export_error, write_on
 from centermask_export.options import SIDE_MULTIPLE, ExportOptions
 from centermask_export.to_fp16 import DTYPES, half_precision
 from centermask_runtime.errors import ExportError, UsageError, first_line
-from centermask_runtime.networks.network import HEADS_OUTPUTS, PEAKS_OUTPUTS
+from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
-INPUT_NAME = "images"
-OUTPUTS = {"peaks": PEAKS_OUTPUTS, "heads": HEADS_OUTPUTS}
 LARGEST_BATCH, LARGEST_SIDE = 1024, 16384  # of dynamic graphs: the exporter wants an end
 
 
 class Graph(nn.Module):
-    """Exactly what is exported: images uint8 [N, H, W, 3] BGR -> the outputs of the level, in the order of OUTPUTS."""
+    """Exactly what is exported: images uint8 [N, H, W, 3] BGR -> the outputs of the level, as OUTPUT_NAMES has them."""
 
     def __init__(self, model: CenterMaskNet, level: str) -> None:
         super().__init__()
@@ -81,7 +79,7 @@ def export_onnx(
             Graph(exported, options.graph), (images,),
             dynamo=True, opset_version=options.graph_opset, verbose=False,
             dynamic_shapes=_dynamic_shapes(options, size_multiple),
-            input_names=[INPUT_NAME], output_names=list(OUTPUTS[options.graph]),
+            input_names=[INPUT_NAME], output_names=list(OUTPUT_NAMES[options.graph]),
         )  # fmt: skip
         assert program is not None
         graph = program.model_proto
@@ -117,7 +115,7 @@ def _dynamic_shapes(options: ExportOptions, size_multiple: int) -> Any:
     if options.dynamic_imgsz:
         for axis, name in ((1, "rows"), (2, "columns")):  # of size_multiple pixels
             axes[axis] = size_multiple * torch.export.Dim(name, min=1, max=LARGEST_SIDE // size_multiple)
-    return {"images": axes} if axes else None
+    return {INPUT_NAME: axes} if axes else None
 
 
 def _name_sides(graph: onnx.ModelProto) -> None:

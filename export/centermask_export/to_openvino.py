@@ -9,13 +9,13 @@ DequantizeLinear, which OpenVINO reads.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import tempfile
 from pathlib import Path
 
 import openvino as ov
 
+from centermask_runtime.checksum import sha256_of
 from centermask_runtime.errors import ExportError, UsageError, first_line
 from centermask_runtime.networks.network import PEAKS_OUTPUTS
 from centermask_runtime.networks.openvino_runtime import WEIGHTS_KEY
@@ -57,7 +57,7 @@ def write_openvino(onnx_file: Path, spec: ModelSpec, output: Path, *, precision:
             with tempfile.TemporaryDirectory(dir=output.parent, prefix=".openvino-") as folder:
                 draft = Path(folder) / output.name
                 ov.save_model(model, draft, compress_to_fp16=half)
-                digest = hashlib.sha256(draft.with_suffix(".bin").read_bytes()).hexdigest()
+                digest = sha256_of(draft.with_suffix(".bin"))
                 model.set_rt_info(digest, [WEIGHTS_KEY])
                 ov.save_model(model, draft, compress_to_fp16=half)
                 os.replace(draft.with_suffix(".bin"), weights.partial)

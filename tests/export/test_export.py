@@ -26,8 +26,8 @@ from centermask_export.checks.outputs import OutputParity, ParityReport, compare
 from centermask_export.export import export_checked
 from centermask_export.onnx_file import read_spec, write_onnx
 from centermask_export.options import ExportOptions
-from centermask_export.to_onnx import INPUT_NAME
 from centermask_runtime.errors import DataError, ExportError, ModelError, UsageError
+from centermask_runtime.networks.gpu_network import INPUT_NAME
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.spec import METADATA_KEY, ModelSpec

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from centermask.model.torch_network import TorchNetwork
+from centermask_export.batches import batches
 from centermask_export.checks.dense_outputs import compare_heads
 from centermask_export.checks.outputs import compare_networks, match_detections
 from centermask_export.convert import openvino_network
@@ -24,9 +25,9 @@ from centermask_export.engines.to_tensorrt import write_tensorrt
 from centermask_export.onnx_file import read_spec
 from centermask_export.options import ExportOptions
 from centermask_export.to_fp16 import fold_batch_norms, half_precision
-from centermask_export.to_int8 import CalibrationImages, calibration_count, calibration_images, kept_nodes
-from centermask_export.to_onnx import OUTPUTS
+from centermask_export.to_int8 import CalibrationBatches, calibration_count, calibration_images, kept_nodes
 from centermask_runtime.errors import DataError, ModelError
+from centermask_runtime.networks.gpu_network import OUTPUT_NAMES
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from tests.support.exported_models import DYNAMIC_SIZES, NUCLEI, OPTIONS, SMALL, frames, released, released_onnx
 
@@ -45,7 +46,8 @@ def test_checker_and_shape_inference_accept_every_file(kind):
     inferred = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
     level = "heads" if "heads" in kind else "peaks"
     outputs = [(value.name, value.type.tensor_type.elem_type) for value in inferred.graph.output]
-    assert outputs == [(name, INT32 if name == "labels" else FLOAT) for name in OUTPUTS[level]]  # whatever is inside
+    wanted = [(name, INT32 if name == "labels" else FLOAT) for name in OUTPUT_NAMES[level]]
+    assert outputs == wanted  # whatever is inside
     assert [value.type.tensor_type.elem_type for value in inferred.graph.input] == [UINT8]
     assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"}
     first = [node.op_type for node in graph.graph.node if "images" in node.input]
@@ -56,7 +58,7 @@ def test_checker_and_shape_inference_accept_every_file(kind):
 def test_openvino_reads_every_file(kind):
     openvino = pytest.importorskip("openvino")
     model = openvino.Core().read_model(released_onnx(kind))
-    assert [output.any_name for output in model.outputs] == list(OUTPUTS["heads" if "heads" in kind else "peaks"])
+    assert [output.any_name for output in model.outputs] == list(OUTPUT_NAMES["heads" if "heads" in kind else "peaks"])
 
 
 def test_polygraphy_reads_the_file_with_the_most_in_it():
@@ -148,7 +150,7 @@ def test_dense_heads_equal_pytorch_and_hold_what_the_peaks_are_made_of():
     assert spec.graph_level == "heads" and spec.precision == "fp16"
     report = compare_heads(released()[0], released_onnx("heads_fp16"), spec, frames(2))
     report.require(released_onnx("heads_fp16"))
-    assert [output.name for output in report.outputs] == list(OUTPUTS["heads"]) and report.images == 2
+    assert [output.name for output in report.outputs] == list(OUTPUT_NAMES["heads"]) and report.images == 2
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, *SMALL, 3), dtype=np.uint8))
     with torch.inference_mode():
         heads, peaks = released()[0].heads(images), released()[0].peaks(images)
@@ -253,10 +255,10 @@ def test_calibration_images_are_spread_over_the_source_and_padded_to_the_batch()
     for image, index in zip(chosen, (0, 1, 3, 5), strict=True):
         np.testing.assert_array_equal(image, every[index])
     assert calibration_count(folder, 0.01) == (7, 1)  # at least one
-    reader = CalibrationImages(chosen, (64, 96), 3, "images")
-    batches = [reader.get_next()["images"], reader.get_next()["images"]]
-    assert [batch.shape for batch in batches] == [(3, 64, 96, 3)] * 2 and reader.get_next() is None
-    np.testing.assert_array_equal(batches[1][0], batches[1][2])
+    reader = CalibrationBatches(batches(chosen, (64, 96), 3), "images")
+    read = [reader.get_next()["images"], reader.get_next()["images"]]
+    assert [batch.shape for batch in read] == [(3, 64, 96, 3)] * 2 and reader.get_next() is None
+    np.testing.assert_array_equal(read[1][0], read[1][2])
 
 
 def test_a_folder_without_images_cannot_calibrate(tmp_path):

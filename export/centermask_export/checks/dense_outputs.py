@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from centermask.model.network import CenterMaskNet
-from centermask_export.checks.outputs import OutputParity, ParityReport, batches, bounds_of
+from centermask_export.batches import batches
+from centermask_export.checks.outputs import OutputParity, ParityReport, bounds_of
 from centermask_runtime.networks.network import HEADS_OUTPUTS
 from centermask_runtime.spec import ModelSpec
 

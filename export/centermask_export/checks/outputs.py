@@ -8,17 +8,16 @@ precisions move faint peaks by a cell; for them a share of the detections may st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_export.batches import batches
 from centermask_runtime.errors import ExportError
-from centermask_runtime.geometry import Letterbox
 from centermask_runtime.networks.network import Network, PeakOutputs
-from centermask_runtime.reference import preprocess
 
 # fp32 back ends sum in different orders: 2e-4 on logits of +-6 is usual, while a wrong graph shows more than 0.1
 TOLERANCES = {"scores": 1e-3, "boxes": 0.05, "shapes": 5e-3, "saliency": 5e-3}  # boxes in input pixels, maps in logits
@@ -146,18 +145,6 @@ def compare_networks(
         ),
         bounds.alone, actual.description,
     )  # fmt: skip
-
-
-def batches(frames: Iterable[NDArray[np.uint8]], input_hw: tuple[int, int], batch: int) -> Iterator[NDArray[np.uint8]]:
-    """Letterboxed network inputs uint8 [batch, H, W, 3]; the last image fills the last batch."""
-    ready: list[NDArray[np.uint8]] = []
-    for frame in frames:
-        ready.append(preprocess.letterbox(frame, Letterbox.fit((frame.shape[0], frame.shape[1]), input_hw)))
-        if len(ready) == batch:
-            yield np.stack(ready)
-            ready = []
-    if ready:
-        yield np.stack(ready + ready[-1:] * (batch - len(ready)))
 
 
 def match_detections(

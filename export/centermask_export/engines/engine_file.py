@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +30,6 @@ class EngineDescription:
     plan_sha256: str
     profiles: tuple[Profile, ...]
     options: dict[str, Any]  # that the builder was given
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_engine(plan: bytes, path: Path, description: EngineDescription) -> None:

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from centermask_export.engines.build_engine import PlanRequest, PlanResult
-from centermask_export.engines.engine_file import EngineDescription, Profile, sha256_of, write_engine
+from centermask_export.engines.engine_file import EngineDescription, Profile, write_engine
 from centermask_export.gpu import Gpu, find_gpu
 from centermask_export.onnx_file import read_graph
 from centermask_export.options import ENGINES, ExportOptions
+from centermask_runtime.checksum import sha256_of
 from centermask_runtime.errors import ExportError, UsageError
 from centermask_runtime.spec import ModelSpec
 
@@ -133,9 +134,7 @@ def _build(
     request_file.write_text(json.dumps(dataclasses.asdict(request)))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if device is not None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(
-            ","
-        )  # device counts among these, where there are any
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # device counts among these, if there are any
         environment["CUDA_VISIBLE_DEVICES"] = visible[device] if device < len(visible) and visible[0] else str(device)
     command = [sys.executable, "-m", "centermask_export.engines.build_engine", str(request_file), str(result_file)]
     with (

@@ -6,11 +6,11 @@ It names the SHA-256 of its engine: with the description of another one a plan w
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from centermask_runtime.checksum import sha256_of
 from centermask_runtime.errors import ModelError
 from centermask_runtime.spec import ModelSpec
 
@@ -48,9 +48,8 @@ def read_record(engine: Path) -> EngineRecord:
         version_compatible = bool(values.get("options", {}).get("version_compatible", False))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}, which describes the engine, is damaged: {again}.") from error
-    with engine.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != texts["plan_sha256"]:
-            raise ModelError(f"{path} describes another engine than the {engine.name} that lies beside it: {again}.")
+    if sha256_of(engine) != texts["plan_sha256"]:
+        raise ModelError(f"{path} describes another engine than the {engine.name} that lies beside it: {again}.")
     return EngineRecord(
         ModelSpec.from_json(json.dumps(spec), str(path)), **{name: str(text) for name, text in texts.items()},
         version_compatible=version_compatible,

@@ -10,7 +10,6 @@ choose bf16, which moves boxes and scores.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from centermask_runtime.checksum import sha256_of
 from centermask_runtime.closing import Closing
 from centermask_runtime.errors import ModelError
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
@@ -113,8 +113,7 @@ def _read(core: ov.Core, path: Path) -> ov.Model:
 def _check_weights(model: ov.Model, path: Path) -> None:
     weights = path.with_suffix(".bin")
     expected = model.get_rt_info([WEIGHTS_KEY]).astype(str) if model.has_rt_info([WEIGHTS_KEY]) else ""
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(weights)
     if found != expected:
         raise ModelError(
             f"{weights} does not belong to {path.name}, its SHA-256 begins with {found[:12]} and not with "

@@ -29,7 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from centermask.config import Config, load_config
-from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet, training_loader
 from centermask.data.synthetic import write_shapes
 from centermask.data.training_steps import TrainingSteps
@@ -40,7 +41,7 @@ WARMUP = 10  # windows: a virtual machine is slow to give memory for the first b
 SMALL = 1000  # images
 
 
-def images_a_second(dataset: CocoDataset, config: Config, windows: int) -> tuple[float, float, float]:
+def images_a_second(dataset: Dataset, config: Config, windows: int) -> tuple[float, float, float]:
     """Quartiles of the images a second that one worker makes."""
     train = config.train
     plan = TrainingSteps(TrainingSet(dataset, config))
@@ -70,7 +71,7 @@ def waits(batches: Iterator[Any], count: int, step_s: float) -> list[float]:
     return times
 
 
-def epoch_waits(dataset: CocoDataset, config: Config, epochs: int, step_s: float) -> dict[str, tuple[float, float]]:
+def epoch_waits(dataset: Dataset, config: Config, epochs: int, step_s: float) -> dict[str, tuple[float, float]]:
     """Way -> median wait for the first batch of an epoch, and for the others; the first epoch is left out."""
     plan = TrainingSteps(TrainingSet(dataset, config))
     loader, steps = training_loader(plan.samples, plan), plan.steps_an_epoch
@@ -113,7 +114,7 @@ def main(
         if data is None:
             data = Path(folder)
             write_shapes(data, images, seed=0, val_count=1, size_hw=(480, 640))
-        dataset = load_coco(*find_split(data, "train"))
+        dataset = load_dataset(find_split(data, "train"))
         if len(dataset) <= SMALL:
             for record in dataset.images:
                 record.path.read_bytes()

@@ -20,8 +20,8 @@ from typing import Any
 import click
 import yaml
 
-from centermask.data.coco import find_split, read_content
-from centermask.data.formats.layouts import find_dataset
+from centermask.data.checks import refuse
+from centermask.data.formats.layouts import find_dataset, find_split
 
 ROBOFLOW_FOLDER = {"train": "train", "val": "valid"}
 
@@ -29,8 +29,9 @@ ROBOFLOW_FOLDER = {"train": "train", "val": "valid"}
 def write_three(data: Path, output: Path, splits: tuple[str, ...] = ("train", "val"), limit: int | None = None) -> None:
     """Makes output/{coco,roboflow,yolo} from splits of a COCO data set, of each the first `limit` images by name."""
     for split in splits:
-        annotations, images = find_split(data, split)
-        content = single_polygons(read_content(annotations, images), limit)
+        place = find_split(data, split)
+        images = place.images
+        content = single_polygons(place.read(refuse(place.annotations)), limit)
         write_coco(output / "coco", split, content, images)
         write_roboflow(output / "roboflow", split, content, images)
         write_yolo(output / "yolo", split, content, images)

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from centermask.config import STRIDE, Config, InputConfig, ModelConfig, TrainConfig
 from centermask.data.augment.affine import letterbox_affine
-from centermask.data.coco import ObjectMask
+from centermask.data.dataset import ObjectMask
 from centermask.data.loader import Batch, Sample, collate
 from centermask.data.synthetic import draw_scene
 from centermask.data.targets import make_targets

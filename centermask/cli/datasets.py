@@ -44,25 +44,24 @@ def datasets(folder: Path | None, as_json: bool) -> None:
 
 
 def _splits_of(place: Path, root: Path) -> list[dict[str, Any]]:
-    from centermask.data.coco import load_coco  # this and the next need an extra
+    from centermask.data.dataset import load_dataset  # this and the next need an extra
     from centermask.data.formats.layouts import recognise
 
     name = "." if place == root else place.name
     try:
-        layouts = recognise(place)
+        splits = recognise(place)
     except DataError as error:
         return [{"name": name, "layout": "?", "split": "", "error": str(error)}]
     rows: list[dict[str, Any]] = []
-    for layout in layouts:
-        for split, places in layout.splits.items():
-            row = {"name": name, "layout": layout.name, "split": split, "annotations": str(places[0])}
-            try:
-                dataset = load_coco(*places)
-            except DataError as error:
-                rows.append({**row, "error": str(error)})
-                continue
-            objects = sum(len(dataset.labels(index)) for index in range(len(dataset)))
-            rows.append({**row, "images": len(dataset), "objects": objects, "classes": list(dataset.class_names)})
+    for split in splits:
+        row = {"name": name, "layout": split.layout.name, "split": split.name, "annotations": str(split.annotations)}
+        try:
+            dataset = load_dataset(split)
+        except DataError as error:
+            rows.append({**row, "error": str(error)})
+            continue
+        objects = sum(len(dataset.labels(index)) for index in range(len(dataset)))
+        rows.append({**row, "images": len(dataset), "objects": objects, "classes": list(dataset.class_names)})
     return rows
 
 

@@ -20,6 +20,7 @@ from centermask_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from centermask.data.doctor.examine import Report
+    from centermask.data.formats.layouts import Split
 
 FAILED = 3  # the exit code of a DataError
 COLOURS = {"error": "red", "warning": "yellow", "hint": "cyan"}
@@ -46,18 +47,13 @@ def doctor(
         raise UsageError("--split names parts of a --data folder; leave it out where --annotations names the file.")
     require("pycocotools", "train", "reading data sets")
     from centermask.data.doctor.examine import examine  # this and the next need an extra
-    from centermask.data.formats.layouts import find_dataset, find_split, recognise
+    from centermask.data.formats.layouts import Split, find_dataset
 
     if data is not None:
-        place = find_dataset(data)
-        found = {split: find_split(place, split) for layout in recognise(place) for split in layout.splits}
-        if {"train", "val"} <= found.keys():
-            found.pop("trainval", None)  # VOC's list of both, which would be a leakage of all images
-        chosen = {split: find_split(place, split) for split in splits} if splits or not found else found
-        chosen = chosen or {"val": find_split(place)}  # raises: no layout
+        chosen = _splits_of(find_dataset(data), splits)
     else:
         assert annotations is not None and images is not None
-        chosen = {annotations.stem: (annotations, images)}
+        chosen = [Split.of_files(annotations, images)]
     with loop_bar() as progress:
         report = examine(chosen, progress)
     errors, warnings = (report.findings.count(one) for one in (Severity.ERROR, Severity.WARNING))
@@ -68,6 +64,17 @@ def doctor(
         _print(name, report, Console())
     if errors or (strict and warnings):
         sys.exit(FAILED)
+
+
+def _splits_of(place: Path, names: tuple[str, ...]) -> list[Split]:
+    """The splits of these names; without any, all of the data set."""
+    from centermask.data.formats.layouts import find_split, recognise  # need an extra
+
+    if not names:
+        names = tuple(dict.fromkeys(split.name for split in recognise(place))) or ("val",)  # which find_split misses
+        if {"train", "val"} <= set(names):  # VOC's list of both would be a leakage of all images
+            names = tuple(name for name in names if name != "trainval")
+    return list({split.name: split for split in (find_split(place, name) for name in names)}.values())
 
 
 def _as_json(name: str, report: Report) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from centermask_runtime.errors import ModelError, UsageError, did_you_mean
 from centermask_runtime.networks.opening import ENGINES
 
 if TYPE_CHECKING:
-    from centermask.data.coco import CocoDataset
+    from centermask.data.dataset import Dataset
     from centermask_runtime.networks.network import Network
     from centermask_runtime.pipeline.frame import FramePipeline
 
@@ -48,11 +48,11 @@ def data_options(command: Command) -> Command:
     return command
 
 
-def open_dataset(data: Path | None, split: str, annotations: Path | None, images: Path | None) -> CocoDataset:
+def open_dataset(data: Path | None, split: str, annotations: Path | None, images: Path | None) -> Dataset:
     """The data set that --data and --split, or --annotations and --images, name."""
     require("pycocotools", "train", "reading data sets")
-    from centermask.data.coco import find_split, load_coco  # these need pycocotools, an extra
-    from centermask.data.formats.layouts import find_dataset
+    from centermask.data.dataset import load_dataset  # these need pycocotools, an extra
+    from centermask.data.formats.layouts import Split, find_dataset, find_split
 
     if (data is None) == (annotations is None):
         raise UsageError("Name the data set by --data FOLDER, or by --annotations FILE with --images FOLDER.")
@@ -61,11 +61,11 @@ def open_dataset(data: Path | None, split: str, annotations: Path | None, images
             raise UsageError(
                 f"--images {images} goes with --annotations; --data {data} says itself where its images are."
             )
-        return load_coco(*find_split(find_dataset(data), split))
+        return load_dataset(find_split(find_dataset(data), split))
     assert annotations is not None
     if images is None:
         raise UsageError(f"--annotations {annotations} needs --images, the folder that its file names are in.")
-    return load_coco(annotations, images)
+    return load_dataset(Split.of_files(annotations, images))
 
 
 def find_model(model: str) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TrainingSet and Batch: from a data set to tensors. The only file of centermask.data that knows torch.
+"""TrainingSet and Batch: from a data set to tensors. With training_steps.py the only file here that knows torch.
 
 A sample depends on (seed, epoch, index) and, for an image that comes again in one epoch, on how often it came before:
 not on the number of workers, nor on what was drawn before it. Mosaic and copy-paste draw from a stream of their own.
@@ -21,14 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
 
 from centermask.config import STRIDE, Config
 from centermask.data.augment.affine import Affine, jitter_colour, letterbox_affine, sample_affine, warp_image
 from centermask.data.augment.copy_paste import copy_paste
 from centermask.data.augment.mosaic import PARTS, draw_mosaic
 from centermask.data.augment.scene import IDENTITY, Scene, show_objects
-from centermask.data.coco import CocoDataset, ObjectMask
+from centermask.data.dataset import Dataset, ObjectMask
 from centermask.data.sampling import Draw
 from centermask.data.targets import Targets, make_targets
 from centermask_runtime.errors import CenterMaskError
@@ -66,13 +67,13 @@ class Batch:
         return Batch(**{field.name: change(getattr(self, field.name)) for field in dataclasses.fields(self)})
 
 
-class TrainingSet(Dataset[Sample | CenterMaskError]):
+class TrainingSet(TorchDataset[Sample | CenterMaskError]):
     """Images as the network sees them in training, with targets. augmented=False: letterboxed, as in inference.
 
     In the place of an image that cannot be used stands its error, as one raised in a worker would lose its kind.
     """
 
-    def __init__(self, dataset: CocoDataset, config: Config, *, augmented: bool = True) -> None:
+    def __init__(self, dataset: Dataset, config: Config, *, augmented: bool = True) -> None:
         self.dataset = dataset
         self.config = config
         self.augmented = augmented

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask.data.augment.affine import Affine, inverse_affine, map_rects
-from centermask.data.coco import ObjectMask, Rect
+from centermask.data.dataset import ObjectMask
+from centermask.data.segmentation import Rect
 
 MIN_SIDE = 2.0  # canvas pixels: a smaller box is no target
 MIN_VISIBLE = 0.15  # part of the mask that must be on the canvas

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from centermask.data.coco import CocoDataset
+from centermask.data.dataset import Dataset
 
 
-def ids_by_name(names: Sequence[str], dataset: CocoDataset) -> tuple[int, ...] | None:
+def ids_by_name(names: Sequence[str], dataset: Dataset) -> tuple[int, ...] | None:
     """The data set's category id of each name. None unless they are all of its names, and each is there once."""
     if len(set(names)) != len(names) or sorted(names) != sorted(dataset.class_names):
         return None

@@ -16,6 +16,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from centermask.data.segmentation import as_runs
+
 Metrics = dict[str, dict[str, float]]  # {"bbox": {"AP": ...}, "segm": {"AP": ...}}
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
@@ -28,7 +30,7 @@ def load_ground_truth(
 
     Annotations are numbered from 1, because COCOeval takes the id 0 of a match for no match.
 
-    `only` keeps the images of these ids. `converted`: of a data set in another layout, CocoDataset.converted.
+    `only` keeps the images of these ids. `converted`: of a data set in another layout, Dataset.converted.
     """
     content = json.loads(annotation_file.read_text()) if converted is None else copy.deepcopy(dict(converted))
     if only is not None:
@@ -39,9 +41,9 @@ def load_ground_truth(
         annotation["id"] = number
         annotation["iscrowd"] = int(bool(annotation.get("iscrowd", 0)))
         if "area" not in annotation or "bbox" not in annotation:
-            counts = _as_rle(annotation["segmentation"], size[annotation["image_id"]])
-            annotation.setdefault("area", float(coco_mask.area(counts)))
-            annotation.setdefault("bbox", coco_mask.toBbox(counts).tolist())
+            runs = as_runs(annotation["segmentation"], size[annotation["image_id"]])
+            annotation.setdefault("area", float(coco_mask.area(runs)))
+            annotation.setdefault("bbox", coco_mask.toBbox(runs).tolist())
     content.setdefault("info", {})
     truth = COCO()
     truth.dataset = content
@@ -85,9 +87,3 @@ def _ap(truth: COCO, results: list[dict[str, Any]], kind: str, max_detections: i
 def _mean(values: np.ndarray[Any, Any]) -> float:
     counted = values[values > -1]
     return float(counted.mean()) if counted.size else float("nan")
-
-
-def _as_rle(segmentation: Any, size_hw: tuple[int, int]) -> Any:
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size_hw))
-    return coco_mask.frPyObjects(segmentation, *size_hw) if isinstance(segmentation["counts"], list) else segmentation

@@ -10,19 +10,18 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from centermask.data.coco import CocoDataset
+from centermask.data.dataset import Dataset
 from centermask.evaluation.classes import ids_by_name, some
 from centermask.evaluation.coco_ap import Metrics, coco_ap, load_ground_truth
 from centermask_runtime.errors import DataError
 from centermask_runtime.networks.network import Network
 from centermask_runtime.pipeline.cpu import Pipeline, postprocess
+from centermask_runtime.progress import Progress, silent
 from centermask_runtime.spec import ModelSpec
 
 SCORE_THRESHOLD = 0.05  # what AP counts; the paper's and CenterNet's
 MASK_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 THRESHOLD_IMAGES = 200  # enough to choose a threshold on, few enough for a large validation set
-
-Progress = Callable[[Iterator[int], int, str], Iterator[int]]  # wraps a loop: indices, their number, a title
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,9 @@ class Share:
         return progress(iter(mine), len(mine), title)
 
 
-def silent(indices: Iterator[int], count: int, title: str) -> Iterator[int]:
-    return indices
-
-
 def evaluate(
     network: Network,
-    dataset: CocoDataset,
+    dataset: Dataset,
     *,
     score_threshold: float = SCORE_THRESHOLD,
     mask_threshold: float | None = None,
@@ -76,7 +71,7 @@ def evaluate(
 
 
 def choose_mask_threshold(
-    network: Network, dataset: CocoDataset, *, progress: Progress = silent, share: Share | None = None
+    network: Network, dataset: Dataset, *, progress: Progress = silent, share: Share | None = None
 ) -> tuple[float, dict[float, float]]:
     """The mask threshold of the highest mask AP (of equal ones, the nearest to 0.5), and the AP of each one tried.
 
@@ -105,7 +100,7 @@ def choose_mask_threshold(
     return max(table, key=lambda one: (-1 if math.isnan(table[one]) else table[one], -abs(one - 0.5))), table
 
 
-def category_ids_for(spec: ModelSpec, dataset: CocoDataset) -> tuple[int, ...]:
+def category_ids_for(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
     """The data set's category id of each of the model's classes. Raises DataError when those are others."""
     if (ids := ids_by_name(spec.class_names, dataset)) is not None:
         return ids

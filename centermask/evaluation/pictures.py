@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
-from centermask.data.coco import CocoDataset
+from centermask.data.dataset import Dataset
+from centermask.data.segmentation import as_runs, tight_crop
 from centermask.evaluation.contact_sheet import BACKGROUND, GAP, contact_sheet
 from centermask_runtime.geometry import clip_boxes
 from centermask_runtime.instances import BoxMasks, Instances
@@ -23,16 +23,17 @@ Picture = NDArray[np.uint8]  # [H, W, 3] BGR
 
 LEAST_SIDE, MOST_SIDE = 320, 480  # pixels, of the longer side of a mosaic's cells
 CAPTION_HEIGHT = 26
+_NOTHING = (0, 0, 0, 0), np.zeros((0, 0), np.bool_)  # rectangle and crop of a mask without a pixel
 
 
-def draw_truth(dataset: CocoDataset, index: int, image: Picture, *, boxes: bool = True, labels: bool = True) -> Picture:
+def draw_truth(dataset: Dataset, index: int, image: Picture, *, boxes: bool = True, labels: bool = True) -> Picture:
     """The objects of an image on top of it; crowds are classes of their own."""
     return overlay.draw(
         image, truth_instances(dataset, index), overlay.DrawStyle(boxes=boxes, labels=labels, scores=False)
     )
 
 
-def truth_instances(dataset: CocoDataset, index: int) -> Instances:
+def truth_instances(dataset: Dataset, index: int) -> Instances:
     """The objects of an image; its crowds come as classes of their own, behind the data set's."""
     objects = dataset.objects(index)
     record, count = dataset.images[index], len(dataset.class_names)
@@ -62,11 +63,11 @@ def result_instances(
     rects = np.zeros((len(results), 4), np.int32)
     crops: list[NDArray[np.bool_]] = []
     for number, result in enumerate(results):
-        canvas = _decode(result.get("segmentation"), frame_hw)
-        x, y, width, height = cv2.boundingRect(canvas)
-        rects[number] = x, y, x + width, y + height
-        crops.append(canvas[y : y + height, x : x + width].view(np.bool_))
-        left, top, across, down = result.get("bbox", (x, y, width, height))
+        mask = result.get("segmentation")
+        rect, crop = (tight_crop(as_runs(mask, frame_hw)) if mask else None) or _NOTHING
+        rects[number] = rect
+        crops.append(crop)
+        left, top, across, down = result.get("bbox", (*rect[:2], rect[2] - rect[0], rect[3] - rect[1]))
         boxes[number] = left, top, left + across, top + down
     label_of = {category_id: label for label, category_id in enumerate(category_ids)}
     return Instances(
@@ -108,19 +109,6 @@ def encode(picture: Picture, suffix: str) -> bytes:
     done, content = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
     assert done, picture.shape
     return content.tobytes()
-
-
-def _decode(segmentation: Any, frame_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Run lengths in both forms or polygons -> uint8 [H, W]."""
-    if not segmentation:
-        return np.zeros(frame_hw, np.uint8)
-    if isinstance(segmentation, list):
-        runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, *frame_hw))
-    elif isinstance(segmentation["counts"], list):
-        runs = coco_mask.frPyObjects(segmentation, *frame_hw)
-    else:
-        runs = segmentation
-    return np.ascontiguousarray(coco_mask.decode(runs))
 
 
 def _captioned(picture: Picture, caption: str) -> Picture:

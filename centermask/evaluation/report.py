@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from centermask.data.coco import CocoDataset
+from centermask.data.dataset import Dataset
 from centermask.evaluation.coco_ap import load_ground_truth
 from centermask.evaluation.confusion import confusion_matrix, matrix_csv
 from centermask.evaluation.curves import curves
@@ -30,7 +30,7 @@ class Report:
     f1: float
 
 
-def write_report(folder: Path, dataset: CocoDataset, results: list[dict[str, Any]], max_detections: int) -> Report:
+def write_report(folder: Path, dataset: Dataset, results: list[dict[str, Any]], max_detections: int) -> Report:
     """Writes box_PR_curve.png, mask_PR_curve.png, the same two of F1, confusion_matrix.{png,csv} and
     val_batch{0,1,2}_{labels,pred}.jpg. Results are COCO's. Raises DataError where there is no object to be found."""
     truth = load_ground_truth(dataset.annotation_file, converted=dataset.converted)
@@ -48,7 +48,7 @@ def write_report(folder: Path, dataset: CocoDataset, results: list[dict[str, Any
     return Report(folder, threshold, f1)
 
 
-def write_sheets(folder: Path, dataset: CocoDataset, results: list[dict[str, Any]], score_threshold: float) -> None:
+def write_sheets(folder: Path, dataset: Dataset, results: list[dict[str, Any]], score_threshold: float) -> None:
     """The first images of a data set, SHEETS of ON_A_SHEET each: objects, and results of at least a score."""
     found = of_image(results, score_threshold)
     for sheet in range(SHEETS):

@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from centermask.data.coco import CocoDataset, finite_numbers
+from centermask.data.checks import check_box, check_mask, refuse
+from centermask.data.dataset import Dataset
 from centermask.data.json_file import read_json
 from centermask.evaluation.classes import ids_by_name, some
 from centermask_runtime.errors import DataError
-from centermask_runtime.reference.rle import decode_counts
 
 
-def read_results(path: Path, dataset: CocoDataset) -> list[dict[str, Any]]:
+def read_results(path: Path, dataset: Dataset) -> list[dict[str, Any]]:
     """COCO results with the data set's ids: a list of them (val --save-json), or predict's predictions.json.
 
     The latter's images are found by file name and its categories by name; images that the data set does not have are
@@ -29,14 +27,18 @@ def read_results(path: Path, dataset: CocoDataset) -> list[dict[str, Any]]:
         entries = content
     else:
         raise DataError(f"{path} is neither a list of COCO results nor predict's predictions.json.")
-    sizes = {record.id: [record.height, record.width] for record in dataset.images}
+    sizes = {record.id: (record.height, record.width) for record in dataset.images}
     for number, entry in enumerate(entries):
+        where = f"result {number}"
         if (fault := _fault(entry, sizes, dataset)) is not None:
-            raise DataError(f"{path}: result {number} {fault}; give it the data set it was made on.")
+            raise DataError(f"{path}: {where} {fault}; give it the data set it was made on.")
+        check_box(entry.get("bbox"), where, refuse(path))
+        if mask := entry.get("segmentation"):  # of a detector without masks it may lack or be empty
+            check_mask(mask, sizes[entry["image_id"]], where, refuse(path))
     return entries
 
 
-def _with_ids_of(dataset: CocoDataset, content: dict[str, Any], path: Path) -> list[Any]:
+def _with_ids_of(dataset: Dataset, content: dict[str, Any], path: Path) -> list[Any]:
     of_name = {record.path.name: record.id for record in dataset.images}
     ids = {
         image.get("id"): of_name.get(Path(str(image.get("file_name"))).name)
@@ -54,7 +56,7 @@ def _with_ids_of(dataset: CocoDataset, content: dict[str, Any], path: Path) -> l
     return [{**entry, "category_id": category_of.get(entry.get("category_id"))} for entry in known]
 
 
-def _categories_of(dataset: CocoDataset, categories: Any, path: Path) -> dict[Any, int]:
+def _categories_of(dataset: Dataset, categories: Any, path: Path) -> dict[Any, int]:
     """The data set's id of each of the file's own."""
     try:
         own = {category["id"]: str(category["name"]) for category in categories}
@@ -72,7 +74,7 @@ def _categories_of(dataset: CocoDataset, categories: Any, path: Path) -> dict[An
     return dict(zip(own, ids, strict=True))
 
 
-def _fault(entry: Any, sizes: dict[int, list[int]], dataset: CocoDataset) -> str | None:
+def _fault(entry: Any, sizes: Mapping[int, tuple[int, int]], dataset: Dataset) -> str | None:
     if not isinstance(entry, dict):
         return "is no object with 'image_id', 'category_id' and 'score'"
     image_id, category_id, score = (entry.get(key) for key in ("image_id", "category_id", "score"))
@@ -82,30 +84,6 @@ def _fault(entry: Any, sizes: dict[int, list[int]], dataset: CocoDataset) -> str
         return f"is of image id {image_id}, which {dataset.annotation_file} does not have"
     if category_id not in dataset.category_ids:
         return f"is of category id {category_id}, which {dataset.annotation_file} does not have"
-    box, mask = entry.get("bbox"), entry.get("segmentation")
-    if box is not None and not (isinstance(box, list) and len(box) == 4 and finite_numbers(box) is not None):
-        return "has a 'bbox' that is not x, y, width, height"
-    if isinstance(mask, dict) and (mask.get("size") != sizes[image_id] or not mask.get("counts")):
-        return f"has a mask of size {mask.get('size')}, but the image is {sizes[image_id]}"
-    if box is None and not mask:
+    if entry.get("bbox") is None and not entry.get("segmentation"):
         return "has neither 'bbox' nor 'segmentation'"
-    if mask and not (_is_whole(mask["counts"], sizes[image_id]) if isinstance(mask, dict) else _is_outlines(mask)):
-        return "has a damaged mask"
     return None
-
-
-def _is_whole(counts: Any, size_hw: list[int]) -> bool:
-    """Whether run lengths are those of all the image's pixels: pycocotools fails at others, or says nothing."""
-    try:
-        runs = decode_counts(counts) if isinstance(counts, str) else np.array(counts)
-    except (DataError, ValueError):
-        return False
-    whole = runs.ndim == 1 and runs.dtype.kind == "i" and (runs >= 0).all() and runs.sum() == size_hw[0] * size_hw[1]
-    return bool(whole)
-
-
-def _is_outlines(mask: Any) -> bool:
-    return isinstance(mask, list) and all(
-        isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and finite_numbers(part) is not None
-        for part in mask
-    )

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from centermask.config import TrainConfig
-from centermask.data.coco import CocoDataset
+from centermask.data.dataset import Dataset
 from centermask.model.network import CenterMaskNet
 from centermask_runtime.errors import DataError, UsageError
 
 
-def check_datasets(train_set: CocoDataset, val_set: CocoDataset) -> None:
+def check_datasets(train_set: Dataset, val_set: Dataset) -> None:
     """Raises DataError unless one can be trained on and the other validated on."""
     train, val = (set(zip(one.category_ids, one.class_names, strict=True)) for one in (train_set, val_set))
     if train != val:

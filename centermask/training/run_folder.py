@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from centermask.config import Config, load_config
-from centermask.data.coco import CocoDataset, load_coco
-from centermask_runtime.errors import CenterMaskError, DataError, UsageError
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import LAYOUTS, Split
+from centermask_runtime.errors import CenterMaskError, DataError, UsageError, did_you_mean
 from centermask_runtime.partial_file import PartialFile, write_whole
 
 
@@ -26,13 +27,25 @@ class DataSource:
 
     annotations: str
     images: str
+    split: str = ""  # its name and that of its layout, as recognised; "" in runs that noted neither
+    layout: str = ""
 
     @classmethod
-    def of(cls, dataset: CocoDataset) -> DataSource:
-        return cls(str(dataset.annotation_file.absolute()), str(dataset.images_dir.absolute()))
+    def of(cls, dataset: Dataset) -> DataSource:
+        split = dataset.split
+        return cls(str(split.annotations.absolute()), str(split.images.absolute()), split.name, split.layout.name)
 
-    def load(self) -> CocoDataset:
-        return load_coco(Path(self.annotations), Path(self.images))
+    def load(self) -> Dataset:
+        """The data set again. Raises DataError where it cannot be opened any more."""
+        annotations, images = Path(self.annotations), Path(self.images)
+        if not self.layout:
+            return load_dataset(Split.of_files(annotations, images))
+        if self.layout not in LAYOUTS:
+            raise DataError(
+                f"{annotations} is noted to be of the layout '{self.layout}', which is unknown; "
+                f"{did_you_mean(self.layout, LAYOUTS)}"
+            )
+        return load_dataset(Split(self.split, LAYOUTS[self.layout], annotations, images))
 
 
 @dataclass(frozen=True)

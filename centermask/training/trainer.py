@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from centermask.config import Config
-from centermask.data.coco import CocoDataset
+from centermask.data.dataset import Dataset
 from centermask.data.loader import Batch, TrainingSet, training_loader
 from centermask.data.training_steps import TrainingSteps
 from centermask.evaluation.evaluate import Evaluation
@@ -42,8 +42,8 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        train_set: CocoDataset,
-        val_set: CocoDataset,
+        train_set: Dataset,
+        val_set: Dataset,
         run: RunFolder,
         *,
         device: str = "auto",

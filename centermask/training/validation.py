@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from centermask.data.coco import CocoDataset
+from centermask.data.dataset import Dataset
 from centermask.evaluation.evaluate import Evaluation, Share, choose_mask_threshold, evaluate
 from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
@@ -32,7 +32,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Validator:
-    dataset: CocoDataset
+    dataset: Dataset
     device: torch.device
     group: Group
     display: TrainingDisplay

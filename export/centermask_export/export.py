@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask.data.coco import CocoDataset
-from centermask.evaluation.evaluate import Progress, silent
+from centermask.data.dataset import Dataset
 from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights
@@ -43,6 +42,7 @@ from centermask_export.to_onnx import export_onnx, sized
 from centermask_runtime.checksum import sha256_of
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.networks.network import Network
+from centermask_runtime.progress import Progress, silent
 from centermask_runtime.sources.files import frames
 from centermask_runtime.spec import ModelSpec
 
@@ -57,7 +57,7 @@ class Checks:
     """How an export is checked, and who is told of it."""
 
     source: Path | None = None  # images for the comparison; None: two that ship
-    dataset: CocoDataset | None = None  # for AP; None: not measured
+    dataset: Dataset | None = None  # for AP; None: not measured
     max_ap_drop: float = MAX_AP_DROP
     progress: Progress = silent
     engine_progress: EngineProgress | None = None

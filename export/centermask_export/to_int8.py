@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,12 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from centermask_export.batches import batches
 from centermask_export.onnx_file import EXTERNAL_FROM, read_graph, weight_bytes, write_onnx
 from centermask_runtime.errors import DataError, ExportError, first_line
+from centermask_runtime.progress import Progress
 from centermask_runtime.sources.files import frames
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 KEPT_HEADS = ("heatmap.2.weight", "saliency.2.weight")  # ends of the names of weights that stay in floating point
 QUANTISED = ("Conv",)
-Progress = Callable[[Iterator[int], int, str], Iterator[int]]  # wraps a loop: indices, their number, a title
 
 
 class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from centermask.cli import cli
-from centermask.data.coco import load_coco
+from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
 from centermask.evaluation.pictures import CAPTION_HEIGHT, result_instances, truth_instances
@@ -90,7 +90,7 @@ def test_a_score_below_the_threshold_is_not_drawn(folder, found, tmp_path):
 
 def test_predictions_of_predict_are_found_by_file_name(folder, found, tmp_path):
     """predict numbers images in its own order and knows some that the data set does not."""
-    dataset = load_coco(*find_split(folder, "val"))
+    dataset = load_dataset(find_split(folder, "val"))
     own = {1: 30, 2: 20, 3: 10}
     images = [{"id": own[n], "file_name": f"{n:06d}.png", "height": HW[0], "width": HW[1]} for n in (1, 2, 3)]
     images.append({"id": 99, "file_name": "other.png", "height": 5, "width": 5})
@@ -103,7 +103,7 @@ def test_predictions_of_predict_are_found_by_file_name(folder, found, tmp_path):
 
 def test_categories_of_predictions_are_found_by_name(folder, found, tmp_path):
     """A model that was trained on another numbering of the same classes."""
-    dataset = load_coco(*find_split(folder, "val"))
+    dataset = load_dataset(find_split(folder, "val"))
     own = {number: 13 - number for number in dataset.category_ids}
     names = dict(zip(dataset.category_ids, dataset.class_names, strict=True))
     content = {
@@ -127,7 +127,7 @@ def test_categories_of_predictions_are_found_by_name(folder, found, tmp_path):
 
 
 def test_results_become_the_objects_they_were(folder, found):
-    dataset = load_coco(*find_split(folder, "val"))
+    dataset = load_dataset(find_split(folder, "val"))
     truth = truth_instances(dataset, 0)
     mine = [{**one, "score": 1.0} for one in found if one["image_id"] == dataset.images[0].id]
     again = result_instances(mine, HW, dataset.class_names, dataset.category_ids)
@@ -137,7 +137,7 @@ def test_results_become_the_objects_they_were(folder, found):
 
 
 def test_results_without_masks_are_drawn_as_boxes(folder, found):
-    dataset = load_coco(*find_split(folder, "val"))
+    dataset = load_dataset(find_split(folder, "val"))
     bare = [{key: value for key, value in found[0].items() if key != "segmentation"}]
     (one,) = result_instances(bare, HW, dataset.class_names, dataset.category_ids)
     x, y, w, h = found[0]["bbox"]
@@ -150,7 +150,7 @@ def test_crowds_of_the_ground_truth_are_named(folder, tmp_path):
     content = json.loads(file.read_text())
     content["annotations"][0]["iscrowd"] = 1
     file.write_text(json.dumps(content))
-    truth = truth_instances(load_coco(*find_split(tmp_path / "data", "val")), 0)
+    truth = truth_instances(load_dataset(find_split(tmp_path / "data", "val")), 0)
     names = [truth.class_names[label] for label in truth.labels]
     assert [name.endswith(" (crowd)") for name in names] == [True] + [False] * (len(names) - 1)
 
@@ -163,11 +163,23 @@ def test_crowds_of_the_ground_truth_are_named(folder, tmp_path):
         (lambda r: [{**r[0], "image_id": 77}], r"result 0 is of image id 77, which .*instances_val.json does not have"),
         (lambda r: [r[0], {**r[0], "category_id": 9}], r"result 1 is of category id 9, which .* does not have"),
         (lambda r: [{k: v for k, v in r[0].items() if k != "score"}], r"result 0 has no 'score'"),
-        (lambda r: [{**r[0], "bbox": [1, 2]}], r"has a 'bbox' that is not x, y, width, height"),
-        (lambda r: [{**r[0], "bbox": [1, 2, "x", 4]}], r"has a 'bbox' that is not x, y, width, height"),
-        (lambda r: [{**r[0], "segmentation": [[1, 2, 3]]}], r"result 0 has a damaged mask"),
-        (lambda r: [{**r[0], "segmentation": {"size": [80, 100], "counts": 7}}], r"result 0 has a damaged mask"),
-        (lambda r: [{**r[0], "segmentation": {"size": [80, 100], "counts": "11"}}], r"result 0 has a damaged mask"),
+        (
+            lambda r: [{**r[0], "bbox": [1, 2]}],
+            r"result 0 has a 'bbox' that is not four finite numbers",
+        ),
+        (
+            lambda r: [{**r[0], "bbox": [1, 2, "x", 4]}],
+            r"result 0 has a 'bbox' that is not four finite numbers",
+        ),
+        (lambda r: [{**r[0], "segmentation": [[1, 2, 3]]}], r"result 0 has a polygon of 3 numbers"),
+        (
+            lambda r: [{**r[0], "segmentation": {"size": [80, 100], "counts": 7}}],
+            r"has a mask without run lengths",
+        ),
+        (
+            lambda r: [{**r[0], "segmentation": {"size": [80, 100], "counts": "11"}}],
+            r"has run lengths for 2 of 8000",
+        ),
         (
             lambda r: [{**r[0], "segmentation": {"size": [9, 9], "counts": "11"}}],
             r"mask of size \[9, 9\], but the image is \[80, 100\]",
@@ -181,7 +193,7 @@ def test_crowds_of_the_ground_truth_are_named(folder, tmp_path):
 def test_a_file_of_something_else_is_one_sentence(folder, found, tmp_path, change, sentence):
     (tmp_path / "r.json").write_text(json.dumps(change(found)))
     with pytest.raises(DataError, match=sentence):
-        read_results(tmp_path / "r.json", load_coco(*find_split(folder, "val")))
+        read_results(tmp_path / "r.json", load_dataset(find_split(folder, "val")))
 
 
 def test_wrong_options_are_one_sentence(folder, found, tmp_path):
@@ -194,7 +206,7 @@ def test_wrong_options_are_one_sentence(folder, found, tmp_path):
         return str(caught.value)
 
     with pytest.raises(DataError, match="There is no results file"):
-        read_results(tmp_path / "no.json", load_coco(*find_split(folder, "val")))
+        read_results(tmp_path / "no.json", load_dataset(find_split(folder, "val")))
     assert "holds the images themselves" in error(UsageError, "--data", folder, "--output", folder / "val")
     both = "--data", folder, "--dataset", folder
     assert "give one of them" in error(UsageError, *both, "--output", tmp_path / "out")
@@ -205,7 +217,7 @@ def test_wrong_options_are_one_sentence(folder, found, tmp_path):
 
 def test_a_report_has_curves_matrix_and_sheets(folder, found, tmp_path):
     """Perfect masks, half of them at 0.2: the best threshold keeps them all."""
-    report = write_report(tmp_path, load_coco(*find_split(folder, "val")), found, 100)
+    report = write_report(tmp_path, load_dataset(find_split(folder, "val")), found, 100)
     assert report.f1 == 1.0 and report.score_threshold <= 0.2
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {

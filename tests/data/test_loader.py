@@ -7,6 +7,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+import centermask.data
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.loader import Batch, TrainingSet, _start_worker, collate, fitting_workers, training_loader
 from centermask.data.synthetic import write_shapes
 from centermask.data.training_steps import TrainingSteps
@@ -53,7 +56,7 @@ def folder(tmp_path_factory) -> Path:
 
 def samples(folder: Path, augmented: bool = True, **train: object) -> TrainingSet:
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, **train))
-    return TrainingSet(load_coco(*find_split(folder, "train")), config, augmented=augmented)
+    return TrainingSet(load_dataset(find_split(folder, "train")), config, augmented=augmented)
 
 
 def loader_of(samples: TrainingSet, first_step: int = 0) -> DataLoader:
@@ -194,8 +197,10 @@ def test_without_augmentation_the_image_is_the_networks_input(folder):
     assert len(targets.labels) == len(plain.dataset.objects(0))
 
 
-def test_only_the_loader_needs_torch():
-    modules = ", ".join(f"centermask.data.{name}" for name in ("coco", "augment", "targets", "synthetic"))
-    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {PATHS}; {code}"], check=False)
-    assert done.returncode == 0
+def test_only_the_loader_and_its_steps_need_torch():
+    """A data set can be read, examined and downloaded without."""
+    found = pkgutil.walk_packages(centermask.data.__path__, "centermask.data.")
+    names = {module.name for module in found} - {"centermask.data.loader", "centermask.data.training_steps"}
+    assert {"centermask.data.dataset", "centermask.data.doctor.examine", "centermask.data.formats.voc"} < names
+    code = f"import sys; sys.path[:0] = {PATHS}; import {', '.join(sorted(names))}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

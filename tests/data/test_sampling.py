@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig, parse_config
-from centermask.data.coco import load_coco
+from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet, training_loader
 from centermask.data.sampling import Draw, canvas_sizes, epoch_draws, epoch_length, repeat_factors
@@ -105,7 +105,7 @@ def test_a_batch_shares_its_size_and_sizes_vary():
 def dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("shapes")
     write_shapes(path, 8, seed=4, size_hw=(64, 80))
-    return load_coco(*find_split(path, "train"))
+    return load_dataset(find_split(path, "train"))
 
 
 def all_batches(dataset, first_step: int = 0) -> list[torch.Tensor]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import CLASS_NAMES, MIN_AREA, draw_scene, write_shapes
 from centermask_runtime.errors import DataError
 
@@ -27,7 +28,7 @@ def test_the_same_seed_writes_the_same_files(tmp_path):
 
 def test_the_files_are_a_data_set_of_three_classes(tmp_path):
     write_shapes(tmp_path, 12, seed=0, val_count=5, size_hw=(96, 128))
-    train, val = (load_coco(*find_split(tmp_path, split)) for split in ("train", "val"))
+    train, val = (load_dataset(find_split(tmp_path, split)) for split in ("train", "val"))
     assert (len(train), len(val)) == (12, 5) and train.class_names == CLASS_NAMES
     assert {one.label for index in range(12) for one in train.objects(index)} == {0, 1, 2}
     assert train.image(0).shape == (96, 128, 3)
@@ -39,7 +40,7 @@ def test_the_files_are_a_data_set_of_three_classes(tmp_path):
 
 def test_written_masks_are_the_drawn_ones(tmp_path):
     write_shapes(tmp_path, 4, seed=9, size_hw=(80, 80))
-    dataset = load_coco(*find_split(tmp_path, "train"))
+    dataset = load_dataset(find_split(tmp_path, "train"))
     rng = np.random.default_rng((9, False))
     for index in range(4):
         image, drawn = draw_scene(rng, (80, 80), 8)

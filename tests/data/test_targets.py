@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from centermask.config import AugmentConfig
 from centermask.data.augment.affine import letterbox_affine, sample_affine
-from centermask.data.coco import ObjectMask
+from centermask.data.dataset import ObjectMask
 from centermask.data.targets import MIN_VISIBLE, Targets, gaussian_radius, make_targets
 
 CANVAS = (64, 96)

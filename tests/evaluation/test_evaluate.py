@@ -19,7 +19,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
 from centermask.data.augment.affine import letterbox_affine
-from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import Split, find_split
 from centermask.data.synthetic import write_shapes
 from centermask.data.targets import make_targets
 from centermask.evaluation.coco_ap import NAMES, coco_ap, load_ground_truth
@@ -171,7 +172,7 @@ class KnowingNetwork:
 
     description = "the truth"
 
-    def __init__(self, dataset: CocoDataset, level: float = 0.99) -> None:
+    def __init__(self, dataset: Dataset, level: float = 0.99) -> None:
         self.dataset, self.level, self.calls = dataset, level, 0
         classes = len(dataset.class_names)
         self.spec = ModelSpec(
@@ -205,10 +206,10 @@ class KnowingNetwork:
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> CocoDataset:
+def shapes(tmp_path_factory) -> Dataset:
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, 1, seed=3, val_count=4)
-    return load_coco(*find_split(folder, "val"))
+    return load_dataset(find_split(folder, "val"))
 
 
 def test_a_network_that_knows_scores_nearly_one(shapes):
@@ -247,13 +248,13 @@ def test_the_best_mask_threshold_is_chosen(shapes, level, low, high):
 def test_images_for_the_mask_threshold_are_spread_over_the_set(shapes, monkeypatch):
     monkeypatch.setattr("centermask.evaluation.evaluate.THRESHOLD_IMAGES", 2)
     seen: list[int] = []
-    pixels = CocoDataset.image
+    pixels = Dataset.image
 
-    def image(dataset: CocoDataset, index: int) -> NDArray[np.uint8]:
+    def image(dataset: Dataset, index: int) -> NDArray[np.uint8]:
         seen.append(index)
         return pixels(dataset, index)
 
-    monkeypatch.setattr(CocoDataset, "image", image)
+    monkeypatch.setattr(Dataset, "image", image)
     choose_mask_threshold(KnowingNetwork(shapes), shapes)
     assert len(shapes) == 4 and seen == [0, 2]
 
@@ -261,7 +262,9 @@ def test_images_for_the_mask_threshold_are_spread_over_the_set(shapes, monkeypat
 def test_without_an_object_the_mask_threshold_is_the_middle(shapes, tmp_path):
     content = json.loads(shapes.annotation_file.read_text())
     (tmp_path / "empty.json").write_text(json.dumps({**content, "annotations": []}))
-    chosen, table = choose_mask_threshold(KnowingNetwork(shapes), load_coco(tmp_path / "empty.json", shapes.images_dir))
+    chosen, table = choose_mask_threshold(
+        KnowingNetwork(shapes), load_dataset(Split.of_files(tmp_path / "empty.json", shapes.images_dir))
+    )
     assert chosen == 0.5 and all(math.isnan(ap) for ap in table.values())
 
 
@@ -274,7 +277,7 @@ def test_the_same_classes_under_other_ids_are_the_same_data(shapes, tmp_path):
     for entry in content["annotations"]:
         entry["category_id"] = other[entry["category_id"]]
     (tmp_path / "turned.json").write_text(json.dumps(content))
-    turned = load_coco(tmp_path / "turned.json", shapes.images_dir)
+    turned = load_dataset(Split.of_files(tmp_path / "turned.json", shapes.images_dir))
     assert turned.category_ids == (0, 1, 2) and turned.class_names == shapes.class_names[::-1]
     truth, found = evaluate(KnowingNetwork(shapes), shapes), evaluate(KnowingNetwork(shapes), turned)
     assert found.metrics == {kind: pytest.approx(values, nan_ok=True) for kind, values in truth.metrics.items()}
@@ -294,7 +297,7 @@ def test_names_that_are_there_twice_must_be_numbered_alike(shapes):
 
 
 def test_a_data_set_of_other_classes_is_refused(shapes):
-    nuclei = load_coco(*find_split(NUCLEI, "val"))
+    nuclei = load_dataset(find_split(NUCLEI, "val"))
     sentence = r"has the category ids 1, but the model 'knowing' was trained for 1, 2, 3 \(ellipse, rectangle, star\)"
     for ask in (evaluate, choose_mask_threshold):
         with pytest.raises(DataError, match=sentence):

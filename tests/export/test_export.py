@@ -15,7 +15,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from centermask.cli import main
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import Split, find_split
 from centermask.evaluation.evaluate import evaluate
 from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
@@ -114,12 +115,12 @@ def test_onnx_runtime_equals_pytorch_on_real_images(model, spec, exported):
 def test_ap_of_the_file_is_ap_of_the_weights(model, spec, exported, tmp_path):
     """Ground truth is what PyTorch itself finds with a score above 0.6, so AP lies well above 0."""
     content = json.loads((NUCLEI / "annotations" / "instances_val.json").read_text())
-    found = evaluate(TorchNetwork(model, spec), load_coco(*find_split(NUCLEI, "val")), score_threshold=0.6).results
+    found = evaluate(TorchNetwork(model, spec), load_dataset(find_split(NUCLEI, "val")), score_threshold=0.6).results
     content["annotations"] = [
         {"id": n + 1, "iscrowd": 0, **one} for n, one in enumerate(found) if coco_mask.area(one["segmentation"]) > 0
     ]
     (tmp_path / "truth.json").write_text(json.dumps(content))
-    dataset = load_coco(tmp_path / "truth.json", NUCLEI / "val")
+    dataset = load_dataset(Split.of_files(tmp_path / "truth.json", NUCLEI / "val"))
     torch_ap = evaluate(TorchNetwork(model, spec), dataset).metrics
     with OnnxRuntimeNetwork(exported, threads=2) as network:
         onnx_ap = evaluate(network, dataset).metrics

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from centermask.config import Config, InputConfig, LossConfig, ModelConfig, load_config
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet, collate
 from centermask.data.synthetic import write_shapes
 from centermask.model.deformable import DeformableConv, deformable_conv
@@ -186,7 +187,7 @@ def test_the_config_asks_for_it_and_an_hourglass_refuses():
 def shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, 4, seed=1, size_hw=CONFIG.input.size)
-    return load_coco(*find_split(folder, "train"))
+    return load_dataset(find_split(folder, "train"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from centermask.config import Config, InputConfig, LossConfig, ModelConfig, load_config, parse_config
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet, collate
 from centermask.model import network
 from centermask.model.hourglass import Hourglass, hourglass_104
@@ -142,7 +143,7 @@ def test_sides_must_be_multiples_of_128(key):
 
 @pytest.fixture(scope="module")
 def batch():
-    samples = TrainingSet(load_coco(*find_split(NUCLEI, "train")), CONFIG, augmented=False)
+    samples = TrainingSet(load_dataset(find_split(NUCLEI, "train")), CONFIG, augmented=False)
     return collate([samples[0], samples[1]])
 
 
@@ -213,7 +214,7 @@ def _pixels(model: CenterMaskNet, images: torch.Tensor) -> torch.Tensor:
 def test_onnx_runtime_gives_what_pytorch_gives_and_tensorrt_rtx_builds_it(trained, tmp_path):
     path = tmp_path / "hg.onnx"
     spec = export_onnx(trained[0], spec_of(CONFIG, ("nucleus",), (1,)), path)
-    dataset = load_coco(*find_split(NUCLEI, "val"))
+    dataset = load_dataset(find_split(NUCLEI, "val"))
     with OnnxRuntimeNetwork(path) as onnx_network:
         frames = (dataset.image(index) for index in range(2))
         compare_networks(TorchNetwork(trained[0], spec), onnx_network, frames).require(path)

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig
-from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet, collate
 from centermask.model.dla import dla_34, dla_46c
 from centermask.model.heads import Head, neighbourhoods
@@ -38,7 +39,7 @@ def model_of(
     return CenterMaskNet(config, INPUT, classes).eval()
 
 
-def letterboxed(dataset: CocoDataset, count: int, input_hw: tuple[int, int]) -> torch.Tensor:
+def letterboxed(dataset: Dataset, count: int, input_hw: tuple[int, int]) -> torch.Tensor:
     """The first images of a data set as the network takes them, uint8 [count, H, W, 3]."""
     frames = [dataset.image(index) for index in range(count)]
     boxes = [Letterbox.fit((frame.shape[0], frame.shape[1]), input_hw) for frame in frames]
@@ -48,7 +49,7 @@ def letterboxed(dataset: CocoDataset, count: int, input_hw: tuple[int, int]) -> 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
     """Five microscopy images, uint8 [5, 96, 128, 3]."""
-    return letterboxed(load_coco(*find_split(NUCLEI, "val")), 5, INPUT.size)
+    return letterboxed(load_dataset(find_split(NUCLEI, "val")), 5, INPUT.size)
 
 
 def enliven(model: CenterMaskNet, images: torch.Tensor) -> CenterMaskNet:
@@ -199,7 +200,7 @@ def test_sparse_heads_equal_dense_heads_on_real_images(images, backbone, salienc
 
 
 def test_sparse_heads_equal_dense_heads_on_photographs(shared_data):
-    images = letterboxed(load_coco(*find_split(shared_data / "coco", "val")), 3, (128, 160))
+    images = letterboxed(load_dataset(find_split(shared_data / "coco", "val")), 3, (128, 160))
     _same_peaks(enliven(model_of("dla_34", classes=80, k=100), images), images)
 
 
@@ -291,7 +292,7 @@ def test_every_parameter_gets_a_gradient(backbone, objects):
     config = Config(
         "tiny", ModelConfig(backbone, 16, 8, "class_specific", 20), INPUT, TrainConfig(augment=AugmentConfig())
     )
-    samples = TrainingSet(load_coco(*find_split(NUCLEI, "train")), config, augmented=False)
+    samples = TrainingSet(load_dataset(find_split(NUCLEI, "train")), config, augmented=False)
     batch = collate([samples[0], samples[1]])
     if not objects:
         samples._source = lambda index: (samples.dataset.image(index), [])  # type: ignore[method-assign]

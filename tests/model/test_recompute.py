@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from centermask.config import Config, InputConfig, LossConfig, ModelConfig, TrainConfig, parse_config
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
 from centermask.model.dla import DLA, dla_34, dla_46c
 from centermask.model.hourglass import Hourglass
@@ -77,7 +78,7 @@ def test_less_is_kept_between_the_passes(name, most):
 
 def test_a_training_ends_with_the_same_weights(tmp_path):
     write_shapes(tmp_path, 5, seed=1, val_count=1, size_hw=(64, 64), max_objects=3)
-    datasets = load_coco(*find_split(tmp_path, "train")), load_coco(*find_split(tmp_path, "val"))
+    datasets = load_dataset(find_split(tmp_path, "train")), load_dataset(find_split(tmp_path, "val"))
     states = []
     for recompute in (False, True):
         train = TrainConfig(

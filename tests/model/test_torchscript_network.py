@@ -14,7 +14,8 @@ import torch
 from centermask.cli import main
 from centermask.cli.options import open_network
 from centermask.config import Config, InputConfig, ModelConfig
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.torchscript_network import TorchScriptNetwork
 from centermask.model.weights import build_model, spec_of
@@ -54,7 +55,7 @@ def traced(network, tmp_path_factory) -> Path:
 
 
 def test_outputs_are_those_of_the_model_on_real_images(network, traced):
-    dataset = load_coco(*find_split(NUCLEI, "val"))
+    dataset = load_dataset(find_split(NUCLEI, "val"))
     with TorchScriptNetwork(traced) as script:
         report = compare_networks(network, script, [dataset.image(index) for index in range(4)])
     assert report.matched > 100 and report.unmatched == 0

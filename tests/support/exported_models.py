@@ -18,7 +18,8 @@ from torch import nn
 
 from centermask.cli.options import find_model
 from centermask.config import Config, InputConfig, ModelConfig
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.model.network import CenterMaskNet
 from centermask.model.weights import build_model, load_weights, spec_of
 from centermask_export.options import ExportOptions
@@ -52,7 +53,7 @@ def folder() -> Path:
 
 
 def frames(count: int = 5) -> list[NDArray[np.uint8]]:
-    dataset = load_coco(*find_split(NUCLEI, "val"))
+    dataset = load_dataset(find_split(NUCLEI, "val"))
     return [dataset.image(index) for index in range(count)]
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from benchmarks.three_layouts import write_coco
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from tests.support.places import NUCLEI
 
 CLASSES = ("small", "medium", "large")
@@ -24,7 +25,7 @@ def polygon_content(split: str, count: int, objects: int) -> tuple[dict[str, Any
     A nucleus is the outline of its mask, `small` under 120 pixels and `large` from 400. Masks are what pycocotools
     makes of the outlines, so area and bbox are theirs.
     """
-    dataset = load_coco(*find_split(NUCLEI, split))
+    dataset = load_dataset(find_split(NUCLEI, split))
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in sorted(range(len(dataset)), key=lambda index: dataset.images[index].path.name)[:count]:

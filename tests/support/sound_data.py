@@ -37,7 +37,7 @@ def write_sound(folder: Path) -> Content:
 
 def found(folder: Path) -> dict[str, tuple[int, list[str]]]:
     """Kind -> count and examples, hints about rare classes aside."""
-    return {one.kind: (one.count, one.examples) for one in examine(recognise(folder)[0].splits).findings}
+    return {one.kind: (one.count, one.examples) for one in examine(recognise(folder)).findings}
 
 
 def first_image(folder: Path) -> Path:

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from centermask.config import AugmentConfig, Config, InputConfig, LossConfig, ModelConfig, TrainConfig
-from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
 from centermask.training.progress import TrainingDisplay
 from centermask.training.run_folder import DataSource, RunFolder
@@ -26,10 +27,10 @@ CONFIG = Config(
 )  # fmt: skip
 
 
-def seven_shapes(folder: Path) -> tuple[CocoDataset, CocoDataset]:
+def seven_shapes(folder: Path) -> tuple[Dataset, Dataset]:
     """Seven training and two validation images of 64 x 64: three steps an epoch, one image left over."""
     write_shapes(folder, 7, seed=1, val_count=2, size_hw=(64, 64), max_objects=3)
-    return load_coco(*find_split(folder, "train")), load_coco(*find_split(folder, "val"))
+    return load_dataset(find_split(folder, "train")), load_dataset(find_split(folder, "val"))
 
 
 def new_trainer(parent: Path, shapes, config: Config = CONFIG, display: TrainingDisplay | None = None) -> Trainer:

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from centermask.config import AugmentConfig, Config, InputConfig, LossConfig, ModelConfig, TrainConfig
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.sampling import Draw
 from centermask.training import trainer as trainer_module
 from centermask.training.losses import Losses
@@ -71,7 +72,7 @@ def refuse(_: Trainer) -> None:
 
 
 def train(data: Path, run: Path, processes: int, config: Config = CONFIG, failing: str | None = None) -> Recorder:
-    sets = load_coco(*find_split(data, "train")), load_coco(*find_split(data, "val"))
+    sets = load_dataset(find_split(data, "train")), load_dataset(find_split(data, "val"))
     recorder = Recorder()
     trainer = Trainer(config, *sets, RunFolder(run), device="cpu", devices=processes, display=recorder)
     freeze_norms(trainer)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -10,12 +11,16 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from centermask.data.coco import CocoDataset, find_split, load_coco
-from tests.support.nuclei_polygons import NUCLEI
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import find_split
+from tests.support.nuclei_polygons import NUCLEI, polygon_content
+
+PLACEHOLDER = {"id": 0, "name": "cells", "supercategory": "none"}
+NUCLEUS = {"id": 1, "name": "nucleus", "supercategory": "cells"}
 
 
-def opened(folder: Path, split: str) -> CocoDataset:
-    return load_coco(*find_split(folder, split))
+def opened(folder: Path, split: str) -> Dataset:
+    return load_dataset(find_split(folder, split))
 
 
 def yolo(folder: Path, lines: str = "0 .1 .1 .5 .1 .5 .5", **data: object) -> Path:
@@ -27,6 +32,19 @@ def yolo(folder: Path, lines: str = "0 .1 .1 .5 .1 .5 .5", **data: object) -> Pa
     (folder / "labels" / "val").mkdir(parents=True)
     (folder / "labels" / "val" / "a.txt").write_text(lines)
     (folder / "data.yaml").write_text(yaml.safe_dump({"val": "images/val", "names": ["cat", "dog"], **data}))
+    return folder
+
+
+def roboflow(folder: Path, *categories: dict, annotated: int = 1) -> Path:
+    """One image of three nuclei, all of the category id `annotated`, as the split val."""
+    content, images = polygon_content("train", 1, 3)
+    for one in content["annotations"]:
+        one["category_id"] = annotated
+    place = folder / "valid"
+    place.mkdir(parents=True)
+    image = content["images"][0]["file_name"]
+    (place / image).write_bytes((images / image).read_bytes())
+    (place / "_annotations.coco.json").write_text(json.dumps({**content, "categories": categories}))
     return folder
 
 

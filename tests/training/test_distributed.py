@@ -21,7 +21,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet
 from centermask.data.synthetic import write_shapes
 from centermask.data.training_steps import TrainingSteps
@@ -163,7 +164,7 @@ def test_starting_weights_that_are_not_there_are_missed_once(shapes, tmp_path):
 
 def steps(folder: Path, *, rank: int = 0, processes: int = 1, **train: object) -> TrainingSteps:
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, **train))
-    samples = TrainingSet(load_coco(*find_split(folder, "train")), config)
+    samples = TrainingSet(load_dataset(find_split(folder, "train")), config)
     return TrainingSteps(samples, rank=rank, processes=processes)
 
 
@@ -233,7 +234,7 @@ def test_machines_with_different_numbers_of_processes_are_refused(monkeypatch):
 
 def test_sync_bn_between_processes_on_a_cpu_is_refused(shapes, tmp_path):
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, sync_bn=True))
-    sets = load_coco(*find_split(shapes, "train")), load_coco(*find_split(shapes, "val"))
+    sets = load_dataset(find_split(shapes, "train")), load_dataset(find_split(shapes, "val"))
     Trainer(config, *sets, RunFolder(tmp_path), device="cpu")
     with pytest.raises(UsageError, match=r"train\.sync_bn works between GPUs only"):
         Trainer(config, *sets, RunFolder(tmp_path), device="cpu", devices=2)

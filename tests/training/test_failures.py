@@ -10,7 +10,8 @@ import math
 import pytest
 import torch
 
-from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.training.losses import Losses
 from centermask.training.progress import TrainingDisplay
 from centermask.training.run_folder import RunFolder
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> tuple[CocoDataset, CocoDataset]:
+def shapes(tmp_path_factory) -> tuple[Dataset, Dataset]:
     return seven_shapes(tmp_path_factory.mktemp("shapes"))
 
 
@@ -61,7 +62,7 @@ def test_a_run_is_not_resumed_on_another_data_set(tmp_path, change, words):
         left = {image["id"] for image in content["images"]}
         content["annotations"] = [one for one in content["annotations"] if one["image_id"] in left]
         file.write_text(json.dumps(content))
-    changed = load_coco(*find_split(tmp_path, "train")), load_coco(*find_split(tmp_path, "val"))
+    changed = load_dataset(find_split(tmp_path, "train")), load_dataset(find_split(tmp_path, "val"))
     with pytest.raises(DataError, match=words):
         Trainer(CONFIG, *changed, trainer.run, device="cpu").resume()
 
@@ -129,18 +130,18 @@ def test_more_detections_than_cells_are_refused(shapes, tmp_path):
 
 
 def test_data_sets_that_do_not_fit_are_refused(shapes, tmp_path):
-    nuclei = load_coco(*find_split(NUCLEI, "val"))
+    nuclei = load_dataset(find_split(NUCLEI, "val"))
     with pytest.raises(DataError, match="have different categories"):
         new_trainer(tmp_path, (shapes[0], nuclei))
     turned = dataclasses.replace(shapes[1], class_names=shapes[1].class_names[::-1])
     with pytest.raises(DataError, match=r"have different categories, 1 'ellipse' is in one of them only"):
         new_trainer(tmp_path, (shapes[0], turned))
-    nothing = dataclasses.replace(shapes[0], images=(), _annotations=())
+    nothing = dataclasses.replace(shapes[0], images=(), annotations=())
     with pytest.raises(DataError, match="has no image to train on"):
         new_trainer(tmp_path, (nothing, shapes[1]))
-    crowds = [tuple(dataclasses.replace(one, crowd=True) for one in of_image) for of_image in shapes[1]._annotations]
+    crowds = [tuple(dataclasses.replace(one, crowd=True) for one in of_image) for of_image in shapes[1].annotations]
     for useless in (((), ()), tuple(crowds)):
-        without = dataclasses.replace(shapes[1], _annotations=useless)
+        without = dataclasses.replace(shapes[1], annotations=useless)
         with pytest.raises(DataError, match="has no object but crowds, so there is nothing to validate on"):
             new_trainer(tmp_path, (shapes[0], without))
     assert list(tmp_path.iterdir()) == []  # no run folder is left behind

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from centermask.config import Config, InputConfig, LossConfig, ModelConfig, TrainConfig
-from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
 from centermask.evaluation.evaluate import Evaluation
 from centermask.model.network import CenterMaskNet
@@ -36,11 +37,11 @@ pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> tuple[CocoDataset, CocoDataset]:
+def shapes(tmp_path_factory) -> tuple[Dataset, Dataset]:
     """Five images, two steps an epoch."""
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, 5, seed=1, val_count=1, size_hw=(64, 64), max_objects=3)
-    return load_coco(*find_split(folder, "train")), load_coco(*find_split(folder, "val"))
+    return load_dataset(find_split(folder, "train")), load_dataset(find_split(folder, "val"))
 
 
 def with_train(**train: object) -> Config:

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from centermask.config import Config, InputConfig
-from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.model.network import CenterMaskNet
 from centermask.model.weights import load_weights
 from centermask.training import trainer as trainer_module
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> tuple[CocoDataset, CocoDataset]:
+def shapes(tmp_path_factory) -> tuple[Dataset, Dataset]:
     return seven_shapes(tmp_path_factory.mktemp("shapes"))
 
 
@@ -112,7 +113,7 @@ def test_last_weights_are_the_average_not_the_raw_ones(finished):
 
 def test_a_run_on_microscopy_images(tmp_path):
     """Real files from disk, crops, one class, class-agnostic saliency, half precision, a worker."""
-    data = load_coco(*find_split(NUCLEI, "train")), load_coco(*find_split(NUCLEI, "val"))
+    data = load_dataset(find_split(NUCLEI, "train")), load_dataset(find_split(NUCLEI, "val"))
     model = dataclasses.replace(CONFIG.model, saliency="class_agnostic")
     train = dataclasses.replace(CONFIG.train, crop=(64, 64), workers=1, cache=True, epochs=1, precision="bf16-mixed")
     trainer = new_trainer(tmp_path, data, Config("nuclei", model, InputConfig(size=(128, 128)), train))

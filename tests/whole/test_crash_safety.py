@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import load_file
 
 from centermask.config import load_config
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
 from centermask.training.run_folder import DataSource, RunFolder
 from centermask.training.trainer import Trainer
@@ -107,7 +108,7 @@ def shapes(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(one_thread, shapes, tmp_path_factory) -> RunFolder:
     config = load_config(shapes / "tiny.yaml")
-    sets = load_coco(*find_split(shapes, "train")), load_coco(*find_split(shapes, "val"))
+    sets = load_dataset(find_split(shapes, "train")), load_dataset(find_split(shapes, "val"))
     trainer = Trainer(config, *sets, RunFolder(tmp_path_factory.mktemp("run") / "tiny"), device="cpu")
     trainer.make_run_folder((DataSource.of(sets[0]), DataSource.of(sets[1])))
     trainer.fit()

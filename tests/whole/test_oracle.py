@@ -28,7 +28,8 @@ import numpy as np
 import pytest
 
 from centermask.data.augment.affine import letterbox_affine
-from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
 from centermask.data.targets import make_targets
 from centermask.evaluation.coco_ap import coco_ap, load_ground_truth
@@ -50,7 +51,7 @@ def logits(probability: np.ndarray, margin: float = 1e-3) -> np.ndarray:
 
 
 def oracle_ap(
-    dataset: CocoDataset, input_hw: tuple[int, int], threshold: float, *, indices: Sequence[int], shift: float = 0.0
+    dataset: Dataset, input_hw: tuple[int, int], threshold: float, *, indices: Sequence[int], shift: float = 0.0
 ) -> dict[str, float]:
     """Mask AP of perfect heads whose boxes are moved by `shift` input pixels along both axes."""
     classes = len(dataset.class_names)
@@ -86,8 +87,8 @@ def oracle_ap(
 
 
 @pytest.fixture(scope="module")
-def coco_val(shared_data) -> CocoDataset:
-    return load_coco(*find_split(shared_data / "coco", "val"))
+def coco_val(shared_data) -> Dataset:
+    return load_dataset(find_split(shared_data / "coco", "val"))
 
 
 def test_perfect_heads_give_nearly_perfect_masks_of_coco(coco_val):
@@ -106,6 +107,6 @@ def test_boxes_half_a_pixel_off_lose_the_same_on_either_side(coco_val):
 def test_perfect_heads_give_nearly_perfect_masks_of_shapes(tmp_path: Path):
     """Drawn shapes of 15 to 80 pixels at twofold scale: runs without any data at hand."""
     write_shapes(tmp_path, 1, seed=0, val_count=12)
-    dataset = load_coco(*find_split(tmp_path, "val"))
+    dataset = load_dataset(find_split(tmp_path, "val"))
     ap = oracle_ap(dataset, (320, 384), 0.25, indices=range(12))
     assert ap["AP"] >= 0.97

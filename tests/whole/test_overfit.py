@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from centermask.config import Config, InputConfig, ModelConfig, TrainConfig
-from centermask.data.coco import CocoDataset, find_split, load_coco
+from centermask.data.dataset import Dataset, load_dataset
+from centermask.data.formats.layouts import Split, find_split
 from centermask.data.synthetic import write_shapes
 from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer, TrainingResult
@@ -42,9 +43,9 @@ def quick(name: str, side: int, *, epochs: int, batch: int, lr: float) -> Config
     )  # fmt: skip
 
 
-def train_on_itself(config: Config, dataset: CocoDataset, folder: Path, *, repeats: int) -> TrainingResult:
+def train_on_itself(config: Config, dataset: Dataset, folder: Path, *, repeats: int) -> TrainingResult:
     """Every image `repeats` times an epoch, because each epoch ends with writing files; validated on each once."""
-    often = dataclasses.replace(dataset, images=dataset.images * repeats, _annotations=dataset._annotations * repeats)
+    often = dataclasses.replace(dataset, images=dataset.images * repeats, annotations=dataset.annotations * repeats)
     run = RunFolder.choose(folder, config.name)
     return Trainer(config, often, dataset, run, device="cpu", augmented=False).fit()
 
@@ -74,7 +75,7 @@ def first_simple_images(content: dict[str, Any], side: int) -> dict[str, Any]:
 
 def test_drawn_shapes_are_learned_by_heart(tmp_path):
     write_shapes(tmp_path, 1, seed=5, val_count=6, size_hw=(96, 96), max_objects=3)
-    dataset = load_coco(*find_split(tmp_path, "val"))
+    dataset = load_dataset(find_split(tmp_path, "val"))
     config = quick("shapes", 96, epochs=5, batch=3, lr=2e-3)
     result = train_on_itself(config, dataset, tmp_path / "runs", repeats=25)
     assert result.metrics["segm"]["AP50"] >= 0.9 and result.metrics["bbox"]["AP50"] >= 0.9, result.metrics
@@ -82,11 +83,11 @@ def test_drawn_shapes_are_learned_by_heart(tmp_path):
 
 def test_photographs_are_learned_by_heart(shared_data, tmp_path):
     """Eight photographs of COCO, 12 objects, 320 steps. Boxes half a cell off would not reach their AP of 0.8."""
-    annotations, images = find_split(shared_data / "coco", "val")
+    photographs = find_split(shared_data / "coco", "val")
     side = 192
-    subset = first_simple_images(json.loads(annotations.read_text()), side)
+    subset = first_simple_images(json.loads(photographs.annotations.read_text()), side)
     (tmp_path / "subset.json").write_text(json.dumps(subset))
-    dataset = load_coco(tmp_path / "subset.json", images)
+    dataset = load_dataset(Split.of_files(tmp_path / "subset.json", photographs.images))
     assert len(dataset) == PHOTOGRAPHS and len(subset["annotations"]) >= PHOTOGRAPHS
     config = quick("photographs", side, epochs=5, batch=4, lr=2e-3)
     result = train_on_itself(config, dataset, tmp_path / "runs", repeats=32)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from centermask.cli.options import find_model
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask.evaluation.evaluate import evaluate
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights
@@ -40,7 +41,7 @@ def network(onnx_file) -> Iterator[OnnxRuntimeNetwork]:
 
 
 def test_weights_and_onnx_have_the_same_ap_on_the_sample_data(network):
-    dataset = load_coco(*find_split(NUCLEI, "val"))
+    dataset = load_dataset(find_split(NUCLEI, "val"))
     model, spec, _ = load_weights(find_model(NAME))
     torch_ap, onnx_ap = (evaluate(one, dataset).metrics for one in (TorchNetwork(model, spec), network))
     for kind in ("bbox", "segm"):
@@ -49,7 +50,7 @@ def test_weights_and_onnx_have_the_same_ap_on_the_sample_data(network):
 
 
 def test_mask_ap_on_the_validation_set_is_what_the_readme_says(network, shared_data):
-    metrics = evaluate(network, load_coco(*find_split(shared_data / "nuclei", "val"))).metrics["segm"]
+    metrics = evaluate(network, load_dataset(find_split(shared_data / "nuclei", "val"))).metrics["segm"]
     assert metrics["AP"] >= VAL_AP and metrics["AP50"] >= VAL_AP50
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from centermask.config import AugmentConfig
 from centermask.data.augment.affine import sample_affine, warp_image
 from centermask.data.augment.scene import Scene, keep_visible, show_objects
-from centermask.data.coco import ObjectMask
+from centermask.data.dataset import ObjectMask
 
 TAKEN = 0.5  # probability of each object
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from centermask.config import AugmentConfig
 from centermask.data.augment.affine import sample_affine, warp_image
 from centermask.data.augment.scene import Scene, show_objects
-from centermask.data.coco import ObjectMask, Rect
+from centermask.data.dataset import ObjectMask
+from centermask.data.segmentation import Rect
 
 PARTS = 4
 CENTRE = (0.3, 0.7)  # of the canvas: where the four may meet

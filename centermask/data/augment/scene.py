@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask.data.augment.affine import Affine, inverse_affine, map_rects
-from centermask.data.coco import ObjectMask, Rect
+from centermask.data.dataset import ObjectMask
+from centermask.data.segmentation import Rect
 from centermask.data.targets import MIN_VISIBLE
 
 IDENTITY: Affine = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])  # of a scene's objects

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from centermask.data.doctor.entries import Entries
+from centermask.data.checks import check_presence, check_size, place_of
+from centermask.data.doctor.entries import SplitEntries
 from centermask.data.doctor.findings import Findings
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import read_image
-
-Progress = Callable[[Iterator[int], int, str], Iterator[int]]  # wraps a loop: indices, their number, a title
+from centermask_runtime.progress import Progress
 
 THUMBNAIL = 32  # pixels a side, of which the perceptual hash is taken
 _ORIENTATION = 0x0112  # EXIF tag
@@ -50,24 +49,22 @@ class _Facts:
     thumbnail: NDArray[np.uint8] | None = None
 
 
-def check_files(entries: Entries, images: Path, findings: Findings, progress: Progress) -> list[Print]:
+def examine_files(split: SplitEntries, images: Path, findings: Findings, progress: Progress) -> list[Print]:
     """Reads every image of a split; prints of those that can be read, in the order of the entries."""
     prints: list[Print] = []
-    ids = list(entries.images)
+    on_fault = findings.of_split(split.name)
+    paths = check_presence(split.entries.images, images, on_fault)
+    ids = list(paths)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        facts = pool.map(_facts_of, (images / entries.images[image_id]["file_name"] for image_id in ids))
-        for index, fact in zip(
-            progress(iter(range(len(ids))), len(ids), f"{entries.split} images"), facts, strict=True
-        ):
-            where = entries.where(ids[index])
+        facts = pool.map(_facts_of, paths.values())
+        for index, fact in zip(progress(iter(range(len(ids))), len(ids), f"{split.name} images"), facts, strict=True):
+            where, image = split.where(ids[index]), split.entries.images[ids[index]]
             if fact.failure is not None:
                 findings.add(fact.failure, where)
                 continue
-            entry = entries.images[ids[index]]
-            if fact.size_wh != (given := (entry["width"], entry["height"])):
-                found = f"{fact.size_wh[0]} x {fact.size_wh[1]}, annotated {given[0]} x {given[1]}"
-                turned = ", turned by EXIF" if fact.orientation >= 5 and fact.size_wh == given[::-1] else ""
-                findings.add("size-mismatch", f"{where}: {found}{turned}")
+            found_hw, given_hw = (fact.size_wh[1], fact.size_wh[0]), (image["height"], image["width"])
+            turned = ", which EXIF turns," if fact.orientation >= 5 and fact.size_wh == given_hw else ""
+            check_size(f"{place_of(image)}{turned}", found_hw, given_hw, on_fault)
             if fact.orientation != 1:
                 findings.add("exif-rotation", f"{where}: orientation {fact.orientation}")
             assert fact.thumbnail is not None

@@ -12,6 +12,8 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from centermask.data.checks import OnFault
+
 EXAMPLES = 5  # kept of each kind
 
 
@@ -71,7 +73,6 @@ KINDS = {
     "class-unused": Kind(_WARNING, "classes without any object", "remove them from the categories"),
     "class-missing": Kind(_WARNING, "classes that a split lacks", "split anew: they cannot be learned or measured"),
     "class-rare": Kind(_HINT, "classes of few objects to learn from", "collect more, or join classes"),
-    "refused": Kind(_ERROR, "splits that cannot be opened", "mend what the sentence names"),
 }  # fmt: skip
 
 
@@ -98,6 +99,10 @@ class Findings:
         finding.count += 1
         if len(finding.examples) < EXAMPLES:
             finding.examples.append(example)
+
+    def of_split(self, name: str) -> OnFault:
+        """What becomes of a fault in a split: a finding that begins with the split's name."""
+        return lambda fault: self.add(fault.kind, f"{name}: {fault.sentence}")
 
     def __iter__(self) -> Iterator[Finding]:
         """Worst first, else in the order of KINDS."""

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask.data.doctor.entries import Entries
+from centermask.data.doctor.entries import SplitEntries
 from centermask.data.doctor.files import Print
 from centermask.data.doctor.findings import Findings
 
@@ -27,7 +27,7 @@ _LOW = 8  # cosines along each side
 _ROWS = 4096  # images compared with all others at a time
 
 
-def check_leakage(prints: dict[str, list[Print]], findings: Findings) -> None:
+def find_leakage(prints: dict[str, list[Print]], findings: Findings) -> None:
     """Equal files within and across splits, and nearly equal images across them."""
     copies: dict[bytes, list[tuple[str, Print]]] = defaultdict(list)
     for split, found in prints.items():
@@ -47,27 +47,29 @@ def check_leakage(prints: dict[str, list[Print]], findings: Findings) -> None:
                 findings.add("near-duplicate", f"{one.where} and {other.where}")
 
 
-def check_classes(splits: Sequence[Entries], findings: Findings) -> dict[str, Counter[str]]:
+def compare_classes(splits: Sequence[SplitEntries], findings: Findings) -> dict[str, Counter[str]]:
     """Objects of each class in each split, with findings about how they are spread."""
     counts: dict[str, Counter[str]] = {}
-    for entries in splits:
-        counted = Counter(dict.fromkeys(entries.categories.values(), 0))
-        for found in entries.annotations.values():
-            counted.update(entries.categories[one["category_id"]] for one in found if one.get("iscrowd") != 1)
-        counts[entries.split] = counted
-    for entries in splits[1:]:
-        if entries.categories != splits[0].categories:
-            differ = set(entries.categories.items()) ^ set(splits[0].categories.items())
+    for split in splits:
+        categories = split.entries.categories
+        counted = Counter(dict.fromkeys(categories.values(), 0))
+        for found in split.entries.annotations.values():
+            counted.update(categories[one["category_id"]] for one in found if one.get("iscrowd") != 1)
+        counts[split.name] = counted
+    for split in splits[1:]:
+        first, categories = splits[0].entries.categories, split.entries.categories
+        if categories != first:
+            differ = set(categories.items()) ^ set(first.items())
             shown = ", ".join(f"{number} {name}" for number, name in sorted(differ)[:4])
-            findings.add("class-lists-differ", f"{splits[0].split} and {entries.split}: {shown}")
+            findings.add("class-lists-differ", f"{splits[0].name} and {split.name}: {shown}")
     for name in dict.fromkeys(name for counted in counts.values() for name in counted):
-        having = [split for split, counted in counts.items() if counted[name]]
+        having = [which for which, counted in counts.items() if counted[name]]
         if not having:
             findings.add("class-unused", name)
             continue
-        for split in counts:
-            if split not in having:
-                findings.add("class-missing", f"{split}: {name} ({counts[having[0]][name]} in {having[0]})")
+        for which in counts:
+            if which not in having:
+                findings.add("class-missing", f"{which}: {name} ({counts[having[0]][name]} in {having[0]})")
         if "train" in having and counts["train"][name] < RARE:
             findings.add("class-rare", f"train: {name}, {counts['train'][name]} objects")
     return counts

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which layout a folder has, and where its splits are. A split is always a pair of paths, which opens it again later:
+"""The layouts that are known, which of them a folder has, and where its splits are.
 
 layout         annotations                                  images
 COCO           annotations/instances_{split}{year}.json     {split}{year}/ or images/{split}{year}/; the year may lack
@@ -12,25 +12,61 @@ SBD            benchmark_RELEASE/dataset/{split}.txt        img/
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from centermask.data.formats.yolo_seg import find_data_file, yolo_splits
+from centermask.data.checks import Content, OnFault
+from centermask.data.formats.coco import ROBOFLOW_FILE, coco_splits, read_coco, read_roboflow, roboflow_splits
+from centermask.data.formats.voc import read_sbd, read_voc, sbd_splits, voc_splits
+from centermask.data.formats.yolo_seg import is_yaml, read_yolo, yolo_splits
 from centermask_runtime.errors import DataError, did_you_mean
 
-Places = tuple[Path, Path]  # annotations, images
 ROOT_VARIABLES = ("CENTERMASK_DATASETS", "DETECTRON2_DATASETS")
 DEFAULT_ROOT = Path("datasets")
 _VAL = {"valid": "val", "validation": "val"}  # Roboflow's word, and another one that people use
-_VOC_FOLDERS = (".", "VOC2012", "VOCdevkit/VOC2012")
-_SBD_FOLDERS = (".", "dataset", "benchmark_RELEASE/dataset")
 
 
 @dataclass(frozen=True)
-class Layout:
+class DatasetLayout:
+    """How a data set lies in its folder: what finds its splits, and what reads one of them."""
+
     name: str
-    splits: dict[str, Places]
+    find: Callable[[Path], dict[str, tuple[Path, Path]]]  # folder -> annotations and images of each split
+    read: Callable[[Path, Path, OnFault], Content]  # annotations, images, what to do about faults -> COCO content
+
+
+COCO = DatasetLayout("COCO", coco_splits, read_coco)
+ROBOFLOW = DatasetLayout("Roboflow COCO", roboflow_splits, read_roboflow)
+YOLO = DatasetLayout("YOLO-seg", yolo_splits, read_yolo)
+VOC = DatasetLayout("VOC", voc_splits, read_voc)
+SBD = DatasetLayout("SBD", sbd_splits, read_sbd)
+LAYOUTS = {layout.name: layout for layout in (COCO, ROBOFLOW, YOLO, VOC, SBD)}
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set: its name, how it is laid out, what its annotations stand in, where its images are."""
+
+    name: str
+    layout: DatasetLayout
+    annotations: Path
+    images: Path
+
+    @classmethod
+    def of_files(cls, annotations: Path, images: Path) -> Split:
+        """A split of which somebody named the files themselves: its layout is told by the annotations' name."""
+        if annotations.suffix in (".yaml", ".yml"):
+            layout = YOLO
+        elif annotations.suffix == ".txt":
+            layout = VOC if annotations.parent.name == "Segmentation" else SBD
+        else:
+            layout = ROBOFLOW if annotations.name == ROBOFLOW_FILE else COCO
+        return cls(annotations.stem, layout, annotations, images)
+
+    def read(self, on_fault: OnFault) -> Content:
+        """What the COCO file of this split holds, or would hold. Raises DataError where nothing can be read."""
+        return self.layout.read(self.annotations, self.images, on_fault)
 
 
 def dataset_root() -> Path:
@@ -39,98 +75,57 @@ def dataset_root() -> Path:
 
 
 def find_dataset(data: Path) -> Path:
-    """The folder (or YOLO data file) that --data names, by its path or below dataset_root(). Raises DataError."""
-    if data.is_dir() or _is_yaml(data):
+    """The folder (or YOLO data file) of a data set, named by its path or below dataset_root(). Raises DataError."""
+    if data.is_dir() or is_yaml(data):
         return data
     root = dataset_root()
     if (root / data).is_dir():
         return root / data
     if data.is_file():
-        raise DataError(f"--data {data} is a file; name a folder or a YOLO data.yaml, or use --annotations {data}.")
+        raise DataError(
+            f"The data set {data} is a file; name a folder or a YOLO data.yaml, or give the file as annotations, "
+            "together with the folder of its images."
+        )
     known = [folder.name for folder in root.iterdir() if folder.is_dir()] if root.is_dir() else []
     advice = did_you_mean(str(data), known) if known else f"set {ROOT_VARIABLES[0]} to the folder of your data sets."
     raise DataError(f"There is no folder '{data}' and no data set of that name in {root}: {advice}")
 
 
-def find_split(data: Path, split: str = "val") -> Places:
-    """(annotations, images) of a split of a folder, or of a YOLO data file. Raises DataError with what is there."""
+def find_split(data: Path, split: str = "val") -> Split:
+    """A split of a folder, or of a YOLO data file. Raises DataError that says which splits there are."""
     split = _VAL.get(split, split)
     found = recognise(data)
-    having = [layout for layout in found if split in layout.splits]
+    having = [one for one in found if one.name == split]
     if len(having) == 1:
-        return having[0].splits[split]
+        return having[0]
     if having:
-        names = " and ".join(layout.name for layout in having)
-        places = ", ".join(str(layout.splits[split][0]) for layout in having)
+        names = " and ".join(one.layout.name for one in having)
+        places = ", ".join(str(one.annotations) for one in having)
         raise DataError(
-            f"{data} holds the split '{split}' in the layouts {names}; choose by --annotations and --images: {places}."
+            f"{data} holds the split '{split}' in the layouts {names}; choose by naming the file of annotations and "
+            f"the folder of images: {places}."
         )
     if found:
-        there = "; ".join(f"{', '.join(layout.splits)} ({layout.name})" for layout in found)
+        splits = {one.layout.name: [other.name for other in found if other.layout is one.layout] for one in found}
+        there = "; ".join(f"{', '.join(names)} ({layout})" for layout, names in splits.items())
         raise DataError(
-            f"No split '{split}' in {data}, which has {there}; name one of them by --split, or the files by "
-            "--annotations and --images."
+            f"No split '{split}' in {data}, which has {there}; name one of these, or the file of annotations and the "
+            "folder of images that you mean."
         )
     raise DataError(
         f"No split '{split}' of a data set in {data}: looked for {_looked_for(split)}; "
-        "name the files with --annotations and --images instead."
+        "name the file of annotations and the folder of images instead."
     )
 
 
-def recognise(data: Path) -> list[Layout]:
-    """The layouts of a folder; none for any other folder. Raises DataError for a YOLO data file that is damaged."""
-    if _is_yaml(data):
-        return [Layout("YOLO-seg", yolo_splits(data))]
-    data_file = find_data_file(data)
-    layouts = (
-        Layout("COCO", _coco_splits(data)),
-        Layout("Roboflow COCO", _roboflow_splits(data)),
-        Layout("YOLO-seg", yolo_splits(data_file) if data_file else {}),
-        Layout("VOC", _voc_splits(data)),
-        Layout("SBD", _sbd_splits(data)),
-    )
-    return [layout for layout in layouts if layout.splits]
-
-
-def _coco_splits(folder: Path) -> dict[str, Places]:
-    dated: dict[str, dict[str, Places]] = {}  # split -> year, or "" -> places
-    for file in sorted(folder.glob("annotations/instances_*.json")):
-        match = re.fullmatch(r"instances_(.+?)(\d{4})?\.json", file.name)
-        assert match is not None, file
-        split, year = match[1], match[2] or ""
-        places = (folder / name for name in (split + year, f"images/{split}{year}", split, f"images/{split}"))
-        if images := next((place for place in places if place.is_dir()), None):
-            dated.setdefault(split, {})[year] = file, images
-    splits: dict[str, Places] = {}
-    for split, years in dated.items():
-        best = max(years, key=lambda year: (year == "2017", year == "", year))
-        splits[_VAL.get(split, split)] = years[best]
-        splits |= {split + year: places for year, places in years.items() if year != best and year}
-    return splits
-
-
-def _roboflow_splits(folder: Path) -> dict[str, Places]:
-    files = sorted(folder.glob("*/_annotations.coco.json"))
-    return {_VAL.get(file.parent.name, file.parent.name): (file, file.parent) for file in files}
-
-
-def _voc_splits(folder: Path) -> dict[str, Places]:
-    for root in (folder / name for name in _VOC_FOLDERS):
-        if (root / "SegmentationObject").is_dir() and (root / "JPEGImages").is_dir():
-            files = sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
-            return {file.stem: (file, root / "JPEGImages") for file in files if file.stem != "test"}  # no masks
-    return {}
-
-
-def _sbd_splits(folder: Path) -> dict[str, Places]:
-    for root in (folder / name for name in _SBD_FOLDERS):
-        if (root / "inst").is_dir() and (root / "img").is_dir():
-            return {file.stem: (file, root / "img") for file in sorted(root.glob("*.txt"))}
-    return {}
-
-
-def _is_yaml(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml") and path.is_file()
+def recognise(data: Path) -> list[Split]:
+    """All splits of a folder, layout by layout; none of any other folder. Raises DataError for a damaged data.yaml."""
+    layouts = (YOLO,) if is_yaml(data) else LAYOUTS.values()
+    return [
+        Split(_VAL.get(name, name), layout, annotations, images)
+        for layout in layouts
+        for name, (annotations, images) in layout.find(data).items()
+    ]
 
 
 def _looked_for(split: str) -> str:
@@ -139,7 +134,7 @@ def _looked_for(split: str) -> str:
         (
             f"annotations/instances_{split}2017.json with {split}2017/ (or another year)",
             f"annotations/instances_{split}.json with {split}/",
-            *(f"{name}/_annotations.coco.json" for name in folders[:2]),
+            *(f"{name}/{ROBOFLOW_FILE}" for name in folders[:2]),
             "data.yaml (YOLO-seg)",
             f"ImageSets/Segmentation/{split}.txt (VOC)",
             f"benchmark_RELEASE/dataset/{split}.txt (SBD)",

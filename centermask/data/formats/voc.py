@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from centermask.data.checks import Content, OnFault
 from centermask_runtime.errors import DataError, UsageError
 
 CLASS_NAMES = (
@@ -28,11 +29,30 @@ CLASS_NAMES = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 VOID = 255
+_VOC_FOLDERS = (".", "VOC2012", "VOCdevkit/VOC2012")
+_SBD_FOLDERS = (".", "dataset", "benchmark_RELEASE/dataset")
 
 ObjectMap = tuple[NDArray[np.uint8], dict[int, int]]  # object numbers [H, W], 0 for none; class number of each object
 
 
-def read_voc(image_set: Path, images: Path) -> dict[str, Any]:
+def voc_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """ImageSets/Segmentation/{split}.txt and JPEGImages of each split that has masks, which `test` has not."""
+    for root in (folder / name for name in _VOC_FOLDERS):
+        if (root / "SegmentationObject").is_dir() and (root / "JPEGImages").is_dir():
+            files = sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
+            return {file.stem: (file, root / "JPEGImages") for file in files if file.stem != "test"}
+    return {}
+
+
+def sbd_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """benchmark_RELEASE/dataset/{split}.txt and img of each split."""
+    for root in (folder / name for name in _SBD_FOLDERS):
+        if (root / "inst").is_dir() and (root / "img").is_dir():
+            return {file.stem: (file, root / "img") for file in sorted(root.glob("*.txt"))}
+    return {}
+
+
+def read_voc(image_set: Path, images: Path, on_fault: OnFault) -> Content:
     """ImageSets/Segmentation/{split}.txt and its masks as the content of a COCO file. Raises DataError."""
     root = image_set.parents[2]
 
@@ -49,7 +69,7 @@ def read_voc(image_set: Path, images: Path) -> dict[str, Any]:
     return _content(image_set, images, object_map)
 
 
-def read_sbd(image_set: Path, images: Path) -> dict[str, Any]:
+def read_sbd(image_set: Path, images: Path, on_fault: OnFault) -> Content:
     """benchmark_RELEASE/dataset/{split}.txt and its masks as the content of a COCO file. Raises DataError."""
     try:
         from scipy.io import loadmat
@@ -73,7 +93,7 @@ def read_sbd(image_set: Path, images: Path) -> dict[str, Any]:
     return _content(image_set, images, object_map)
 
 
-def _content(image_set: Path, images: Path, object_map: Callable[[str], ObjectMap]) -> dict[str, Any]:
+def _content(image_set: Path, images: Path, object_map: Callable[[str], ObjectMap]) -> Content:
     names = _names(image_set)
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

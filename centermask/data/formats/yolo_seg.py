@@ -10,20 +10,23 @@ objects. Category ids are the class indices; image ids count the sorted images f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image
 
+from centermask.data.checks import Content, Fault, OnFault
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import is_image
 
-Fault = Callable[[str, DataError], None]  # called with its kind and its sentence
-BOX_ONLY, BAD_LINE, BAD_IMAGE = "box-only", "bad-label-line", "unreadable-image"
 _SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 _OUTSIDE = 0.01  # of the image: how far labels may reach beyond it before they are taken for pixels
+
+
+def is_yaml(path: Path) -> bool:
+    """Whether the path is a YAML file, which as a data set can only be YOLO's."""
+    return path.suffix in (".yaml", ".yml") and path.is_file()
 
 
 def find_data_file(folder: Path) -> Path | None:
@@ -35,8 +38,14 @@ def find_data_file(folder: Path) -> Path | None:
     return others[0] if len(others) == 1 and _is_data_file(others[0]) else None
 
 
-def yolo_splits(data_file: Path) -> dict[str, tuple[Path, Path]]:
-    """(data file, images) of each split that it names and that is there. Raises DataError."""
+def yolo_splits(place: Path) -> dict[str, tuple[Path, Path]]:
+    """(data file, images) of each split that a folder's data file, or this one, names and that is there.
+
+    Raises DataError for a data file that is damaged.
+    """
+    data_file = place if is_yaml(place) else find_data_file(place)
+    if data_file is None:
+        return {}
     content = _read_data_file(data_file)
     splits = {}
     for split, keys in _SPLIT_KEYS.items():
@@ -55,12 +64,11 @@ def yolo_splits(data_file: Path) -> dict[str, tuple[Path, Path]]:
     return splits
 
 
-def read_yolo(data_file: Path, images: Path, on_fault: Fault | None = None) -> dict[str, Any]:
+def read_yolo(data_file: Path, images: Path, on_fault: OnFault) -> Content:
     """Images and labels of a folder or list of images as the content of a COCO file.
 
-    A fault raises DataError with file and line, or goes to `on_fault` and the line or image is left out.
+    A line or an image with a fault, which its sentence names by file and line, is left out.
     """
-    report = on_fault or _raise
     names = _class_names(data_file)
     listings: dict[Path, set[str]] = {}  # one directory listing instead of one stat a label file
     entries: list[dict[str, Any]] = []
@@ -70,8 +78,8 @@ def read_yolo(data_file: Path, images: Path, on_fault: Fault | None = None) -> d
             with Image.open(path) as picture:  # the header alone
                 width, height = picture.size
         except (OSError, Image.DecompressionBombError) as error:
-            kind = "missing-image" if isinstance(error, FileNotFoundError) else BAD_IMAGE
-            report(kind, DataError(f"The image {path} cannot be read: it may be missing or damaged."))
+            kind = "missing-image" if isinstance(error, FileNotFoundError) else "unreadable-image"
+            on_fault(Fault(kind, f"The image {path} cannot be read: it may be missing or damaged."))
             continue
         image_id = len(entries) + 1
         name = path.relative_to(images).as_posix() if path.is_relative_to(images) else str(path.absolute())
@@ -83,16 +91,12 @@ def read_yolo(data_file: Path, images: Path, on_fault: Fault | None = None) -> d
         if labels.name not in listings[labels.parent]:
             continue
         for number, line in enumerate(_text(labels).splitlines(), 1):
+            if not line.strip():
+                continue
             where = f"{labels} line {number}"
-            try:
-                parsed = _parse(line, len(names), where)
-            except _BoxOnlyError as error:
-                report(BOX_ONLY, error)
-                continue
-            except DataError as error:
-                report(BAD_LINE, error)
-                continue
-            if parsed is None:
+            parsed = _parse(line, len(names), where)
+            if isinstance(parsed, Fault):
+                on_fault(parsed)
                 continue
             label, normalised = parsed
             # to a millionth of a pixel, which undoes the rounding of the division: polygons come back as they were
@@ -111,34 +115,27 @@ def read_yolo(data_file: Path, images: Path, on_fault: Fault | None = None) -> d
     return {"images": entries, "annotations": annotations, "categories": categories}
 
 
-class _BoxOnlyError(DataError):
-    """A line with a box where a polygon is needed."""
-
-
-def _raise(kind: str, error: DataError) -> None:
-    raise error
-
-
-def _parse(line: str, classes: int, where: str) -> tuple[int, list[float]] | None:
-    """Class index and x, y, ... of a line; None for an empty one. Raises DataError."""
+def _parse(line: str, classes: int, where: str) -> tuple[int, list[float]] | Fault:
+    """Class index and x, y, ... of a line, or what is wrong with it."""
     words = line.split()
-    if not words:
-        return None
     try:
         label, *numbers = (float(word) for word in words)
     except ValueError:
-        raise DataError(f"{where} has a word that is no number; a line is 'class x1 y1 x2 y2 x3 y3 ...'.") from None
+        return _bad(f"{where} has a word that is no number; a line is 'class x1 y1 x2 y2 x3 y3 ...'.")
     if len(numbers) == 4:
-        raise _BoxOnlyError(
-            f"{where} is a box and no polygon; CenterMask learns masks: export the labels as segmentation."
-        )
+        says = f"{where} is a box and no polygon; CenterMask learns masks: export the labels as segmentation."
+        return Fault("box-only", says)
     if len(numbers) < 6 or len(numbers) % 2:
-        raise DataError(f"{where} has {len(numbers)} numbers after the class; it needs x and y of at least 3 points.")
+        return _bad(f"{where} has {len(numbers)} numbers after the class; it needs x and y of at least 3 points.")
     if not label.is_integer() or not 0 <= label < classes:
-        raise DataError(f"{where} is of class {words[0]}, but data.yaml names the classes 0 to {classes - 1}.")
+        return _bad(f"{where} is of class {words[0]}, but data.yaml names the classes 0 to {classes - 1}.")
     if not all(math.isfinite(value) and -_OUTSIDE <= value <= 1 + _OUTSIDE for value in numbers):
-        raise DataError(f"{where} has coordinates outside 0..1; divide x by the image's width and y by its height.")
+        return _bad(f"{where} has coordinates outside 0..1; divide x by the image's width and y by its height.")
     return int(label), numbers
+
+
+def _bad(sentence: str) -> Fault:
+    return Fault("bad-label-line", sentence)
 
 
 def _image_paths(images: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask.config import STRIDE
-from centermask.data.coco import CocoDataset
+from centermask.data.dataset import Dataset
 from centermask.evaluation.figure import BOX, INK, MASK, new_figure, save_figure, style
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MOST_IMAGES = 1000  # whose masks are decoded for the boxes
 GRID = (12, 48)  # cells a side of the map of centres: few for few boxes
 
 
-def draw_labels(dataset: CocoDataset, path: Path, input_hw: tuple[int, int]) -> None:
+def draw_labels(dataset: Dataset, path: Path, input_hw: tuple[int, int]) -> None:
     """A picture of a data set's objects, crowds left out. Sizes are as the network sees them at scale 1, in pixels."""
     labels = [dataset.labels(index) for index in range(len(dataset))]
     boxes = _boxes(dataset, input_hw)
@@ -36,7 +36,7 @@ def draw_labels(dataset: CocoDataset, path: Path, input_hw: tuple[int, int]) -> 
     save_figure(figure, path)
 
 
-def _boxes(dataset: CocoDataset, input_hw: tuple[int, int]) -> NDArray[np.float64]:
+def _boxes(dataset: Dataset, input_hw: tuple[int, int]) -> NDArray[np.float64]:
     """[n, 4]: centre as a part of the image, width and height in network pixels; of evenly spread images."""
     step = -(-len(dataset) // MOST_IMAGES)
     boxes = []

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from centermask.data.coco import CocoDataset
+from centermask.data.dataset import Dataset
 from centermask.evaluation.coco_ap import Metrics
-from centermask.evaluation.evaluate import Progress, evaluate, silent
+from centermask.evaluation.evaluate import evaluate
 from centermask_runtime.errors import ExportError, UsageError
 from centermask_runtime.networks.network import Network
+from centermask_runtime.progress import Progress, silent
 
 MAX_AP_DROP = 0.005
 KINDS = {"bbox": "box", "segm": "mask"}
@@ -68,7 +69,7 @@ class ApReport:
 def verify_ap(
     expected: Network,
     actual: Network,
-    dataset: CocoDataset,
+    dataset: Dataset,
     *,
     max_ap_drop: float = MAX_AP_DROP,
     progress: Progress = silent,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig
 from centermask.data.augment.copy_paste import copy_paste
 from centermask.data.augment.scene import Scene
-from centermask.data.coco import ObjectMask, load_coco
+from centermask.data.dataset import ObjectMask, load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet
 from centermask.data.sampling import Draw
@@ -122,7 +122,7 @@ def test_pixels_belong_to_the_topmost_object(seed):
 def dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("shapes")
     write_shapes(path, 6, seed=8, size_hw=(80, 100))
-    return load_coco(*find_split(path, "train"))
+    return load_dataset(find_split(path, "train"))
 
 
 def samples(dataset, **augment: float) -> TrainingSet:

@@ -14,7 +14,7 @@ from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, T
 from centermask.data.augment.affine import sample_affine
 from centermask.data.augment.mosaic import PARTS, draw_mosaic
 from centermask.data.augment.scene import show_objects
-from centermask.data.coco import ObjectMask, load_coco
+from centermask.data.dataset import ObjectMask, load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet
 from centermask.data.sampling import Draw
@@ -141,7 +141,7 @@ def samples(tmp_path_factory) -> TrainingSet:
         input=InputConfig(size=(96, 96)),
         train=TrainConfig(epochs=5, workers=0, augment=AugmentConfig(mosaic=1.0, close_mosaic=2, colour=0)),
     )
-    return TrainingSet(load_coco(*find_split(path, "train")), config)
+    return TrainingSet(load_dataset(find_split(path, "train")), config)
 
 
 def test_a_training_sample_is_a_mosaic_until_the_last_epochs(samples):

@@ -10,7 +10,8 @@ import cv2
 import pytest
 
 from benchmarks.three_layouts import write_yolo
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from tests.support.sound_data import Content, first_image, found, refuses, sound_contents, write_sound
 
 
@@ -72,7 +73,7 @@ def test_a_fault_in_a_file_is_named(sound, kind, spoil, refused):
     assert kind in findings and set(findings) - {kind} <= consequences, findings
     assert findings[kind][0] == 1 and path.name in findings[kind][1][0]
     if refused is not None:
-        assert refused == refuses(lambda: load_coco(*find_split(folder, "train")).image(0))
+        assert refused == refuses(lambda: load_dataset(find_split(folder, "train")).image(0))
 
 
 def test_a_jpeg_that_is_cut_short_is_named(sound):

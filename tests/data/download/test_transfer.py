@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from centermask.cli import main
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
 from centermask.data.download import transfer as module
 from centermask.data.download.extract import extract
 from centermask.data.download.transfer import ARCHIVES, Archive, archives_of, download
+from centermask.data.formats.layouts import find_split
 from centermask_runtime.errors import CenterMaskError, DataError, UsageError
 from tests.support.nuclei_polygons import write_polygons
 
@@ -304,11 +305,11 @@ def test_the_command_leaves_a_data_set_that_data_finds(server, tmp_path, monkeyp
     assert run("download", "coco", "--split", "val") == 0
     folder = tmp_path / "root" / "coco"
     assert f"--data {folder}" in capsys.readouterr().out
-    assert len(load_coco(*find_split(folder, "val"))) == 3 and not (folder / "train2017").exists()
+    assert len(load_dataset(find_split(folder, "val"))) == 3 and not (folder / "train2017").exists()
     before = len(server.asked)
     assert run("download", "coco", "--keep", "--mirror", f"{server.url}/") == 0
     assert len(server.asked) == before + 1, "what is unpacked is not fetched again"
-    assert len(load_coco(*find_split(folder, "train"))) == 3
+    assert len(load_dataset(find_split(folder, "train"))) == 3
     assert [path.name for path in folder.glob("*.zip")] == ["train2017.zip"]
     assert run("doctor", "--data", "coco") == 0
 

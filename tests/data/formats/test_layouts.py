@@ -17,12 +17,12 @@ from pycocotools import mask as coco_mask
 from benchmarks.three_layouts import write_three, write_yolo
 from centermask.cli import main
 from centermask.config import Config, InputConfig, LossConfig, ModelConfig, TrainConfig
-from centermask.data.coco import CocoDataset, ObjectMask, find_split, load_coco
-from centermask.data.formats.layouts import dataset_root, find_dataset
+from centermask.data.dataset import Dataset, ObjectMask, load_dataset
+from centermask.data.formats.layouts import Split, dataset_root, find_dataset, find_split
 from centermask.evaluation.coco_ap import coco_ap, load_ground_truth
 from centermask_runtime.errors import DataError
 from tests.support.nuclei_polygons import CLASSES, polygon_content, write_polygons
-from tests.support.written_layouts import opened, write_voc, yolo
+from tests.support.written_layouts import NUCLEUS, opened, roboflow, write_voc, yolo
 
 LAYOUTS = ("coco", "roboflow", "yolo")
 
@@ -124,7 +124,7 @@ def test_two_steps_of_training_are_the_same_in_three_layouts(three, tmp_path):
     assert outcomes["coco"] == outcomes["roboflow"] == outcomes["yolo"]
 
 
-def results_of(dataset: CocoDataset, *, spoiled: bool) -> list[dict]:
+def results_of(dataset: Dataset, *, spoiled: bool) -> list[dict]:
     """The truth as results of one fixed model; spoiled: each third object is missing, each second mask too thin."""
     results = []
     for index, image in enumerate(dataset.images):
@@ -161,54 +161,41 @@ def test_the_same_results_have_the_same_ap_in_three_layouts(three):
                 np.testing.assert_equal(other[kind], values[0][kind])
 
 
-def roboflow(folder: Path, categories: list[dict], category_id: int = 1) -> Path:
-    content, images = polygon_content("train", 1, 3)
-    for one in content["annotations"]:
-        one["category_id"] = category_id
-    place = folder / "valid"
-    place.mkdir(parents=True)
-    image = content["images"][0]["file_name"]
-    (place / image).write_bytes((images / image).read_bytes())
-    (place / "_annotations.coco.json").write_text(json.dumps({**content, "categories": categories}))
-    return folder
-
-
-PLACEHOLDER = {"id": 0, "name": "cells", "supercategory": "none"}
-NUCLEUS = {"id": 1, "name": "nucleus", "supercategory": "cells"}
-
-
 @pytest.mark.parametrize(
-    ("categories", "annotated", "names"),
+    ("annotations", "images", "split", "layout"),
     [
-        ([PLACEHOLDER, NUCLEUS], 1, ("nucleus",)),
-        ([PLACEHOLDER, NUCLEUS], 0, ("cells", "nucleus")),  # somebody annotates it
-        ([PLACEHOLDER, {**NUCLEUS, "supercategory": "none"}], 1, ("cells", "nucleus")),  # above nothing
-        ([{**PLACEHOLDER, "supercategory": "x"}, NUCLEUS], 1, ("cells", "nucleus")),  # below something
-        ([PLACEHOLDER], 0, ("cells",)),
+        ("annotations/instances_val2017.json", "val2017", "val", "COCO"),
+        ("annotations/instances_train.json", "train", "train", "COCO"),
+        ("valid/_annotations.coco.json", "valid", "val", "Roboflow COCO"),
+        ("test/_annotations.coco.json", "test", "test", "Roboflow COCO"),
     ],
 )
-def test_only_roboflows_placeholder_is_no_class(tmp_path, categories, annotated, names):
-    assert opened(roboflow(tmp_path, categories, annotated), "val").class_names == names
+def test_known_layouts_are_recognised(tmp_path, annotations, images, split, layout):
+    for folder in ("annotations", images):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / annotations).write_text("{}")
+    found = find_split(tmp_path, split)
+    assert (found.name, found.annotations, found.images) == (split, tmp_path / annotations, tmp_path / images)
+    assert found.layout.name == layout
 
 
-def test_the_year_2017_goes_before_others_which_have_names_of_their_own(tmp_path):
-    for name in ("val2014", "val2017", "train2014"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        (tmp_path / "annotations").mkdir(exist_ok=True)
-        (tmp_path / "annotations" / f"instances_{name}.json").write_text("{}")
-    assert find_split(tmp_path, "val")[1] == tmp_path / "images" / "val2017"
-    assert find_split(tmp_path, "val2014")[1] == tmp_path / "images" / "val2014"
-    assert find_split(tmp_path, "train")[0].name == "instances_train2014.json"
-    with pytest.raises(DataError, match=r"No split 'test' .*which has train, val"):
-        find_split(tmp_path, "test")
+def test_an_unknown_layout_is_refused_with_all_that_was_looked_for(tmp_path):
+    with pytest.raises(DataError) as caught:
+        find_split(tmp_path)
+    for place in (
+        "instances_val2017.json with val2017/",
+        "instances_val.json with val/",
+        "valid/_annotations.coco.json",
+    ):
+        assert place in str(caught.value)
 
 
 def test_a_split_in_two_layouts_is_for_people_to_choose(tmp_path):
     yolo(tmp_path)
-    roboflow(tmp_path, [NUCLEUS])
-    with pytest.raises(DataError, match=r"in the layouts Roboflow COCO and YOLO-seg; choose by --annotations"):
+    roboflow(tmp_path, NUCLEUS)
+    with pytest.raises(DataError, match=r"in the layouts Roboflow COCO and YOLO-seg; choose by naming the file"):
         find_split(tmp_path, "val")
-    dataset = load_coco(tmp_path / "data.yaml", tmp_path / "images" / "val")  # as --annotations and --images do
+    dataset = load_dataset(Split.of_files(tmp_path / "data.yaml", tmp_path / "images" / "val"))
     assert dataset.class_names == ("cat", "dog")
 
 

@@ -41,7 +41,7 @@ def write_sbd(root: Path, names: list[str]) -> Path:
 )
 def test_maps_of_object_numbers_become_masks_without_the_void(tmp_path, write, place, layout):
     write(tmp_path / place, ["2007_000032", "2007_000039"])
-    assert [(one.name, list(one.splits)) for one in recognise(tmp_path)] == [(layout, ["val"])]
+    assert [(one.layout.name, one.name) for one in recognise(tmp_path)] == [(layout, "val")]
     dataset = opened(tmp_path, "val")
     assert dataset.class_names == CLASS_NAMES and dataset.category_ids == tuple(range(1, 21))
     for index in range(2):

@@ -38,7 +38,7 @@ def test_data_files_are_read_as_people_write_them(tmp_path, data):
     for place in (folder, folder / "data.yaml"):
         dataset = opened(find_dataset(place), "val")
         assert dataset.class_names == ("cat", "dog") and [len(dataset.objects(i)) for i in range(2)] == [1, 0]
-    assert list(recognise(folder)[0].splits) == ["val"]
+    assert [split.name for split in recognise(folder)] == ["val"]
 
 
 def test_another_yaml_file_is_no_data_set(tmp_path):
@@ -47,7 +47,7 @@ def test_another_yaml_file_is_no_data_set(tmp_path):
     yolo(tmp_path)
     (tmp_path / "data.yaml").rename(tmp_path / "pets.yaml")
     (tmp_path / "config.yaml").unlink()
-    assert [layout.name for layout in recognise(tmp_path)] == ["YOLO-seg"]
+    assert [split.layout.name for split in recognise(tmp_path)] == ["YOLO-seg"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from centermask.cli import main
 from centermask.cli.compare_pictures import ONLY_A_BGR, ONLY_B_BGR, TITLE_HEIGHT, side_by_side
-from centermask.data.coco import find_split, load_coco
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
 from centermask_export.checks.ap import ApDropError, ApReport, verify_ap
 from centermask_export.checks.objects import Limits, compare_frame, match_objects, start
 from centermask_runtime.errors import UsageError
@@ -260,7 +261,7 @@ def test_the_gate_opens_for_better_and_equal_and_closes_for_worse(tmp_path):
 
 def test_ap_falls_where_half_of_the_detections_are_taken_away(small_spec):
     """Both networks answer with the true boxes of one image; the second one loses every other object."""
-    dataset = load_coco(*find_split(NUCLEI, "val"))
+    dataset = load_dataset(find_split(NUCLEI, "val"))
     dataset = dataclasses.replace(dataset, images=dataset.images[:1])
     boxes = np.array([found.rect for found in dataset.objects(0)], np.float32)
     count, side = len(boxes), 256

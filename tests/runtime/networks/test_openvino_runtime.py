@@ -22,7 +22,8 @@ ov = pytest.importorskip("openvino", reason="needs openvino: pip install -e '.[o
 
 from centermask.cli import main  # noqa: E402
 from centermask.cli.options import find_model, open_network  # noqa: E402
-from centermask.data.coco import find_split, load_coco  # noqa: E402
+from centermask.data.dataset import load_dataset  # noqa: E402
+from centermask.data.formats.layouts import find_split  # noqa: E402
 from centermask.model.torch_network import TorchNetwork  # noqa: E402
 from centermask.model.weights import load_weights  # noqa: E402
 from centermask_export.checks.ap import verify_ap  # noqa: E402
@@ -63,7 +64,7 @@ def released(weights, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset():
-    return load_coco(*find_split(NUCLEI, "val"))
+    return load_dataset(find_split(NUCLEI, "val"))
 
 
 def differences(weights, path, dataset, count=2):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig, parse_config
-from centermask.data.coco import CocoDataset, load_coco
+from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.loader import Batch, TrainingSet, collate
 from centermask.data.sampling import Draw
@@ -47,8 +47,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dataset(folder) -> CocoDataset:
-    return load_coco(*find_split(folder, "train"))
+def dataset(folder) -> Dataset:
+    return load_dataset(find_split(folder, "train"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def trained(folder, tmp_path_factory) -> Iterator[Path]:
     """The folder of a run of two epochs, with plots and TensorBoard."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a network so small waits for its threads only
-    sets = tuple(load_coco(*find_split(folder, split)) for split in ("train", "val"))
+    sets = tuple(load_dataset(find_split(folder, split)) for split in ("train", "val"))
     run = RunFolder(tmp_path_factory.mktemp("run") / "tiny")
     trainer = Trainer(parse_config(TINY, "test"), *sets, run, device="cpu")
     add_plots(trainer.callbacks)
@@ -187,7 +187,7 @@ def test_boxes_of_labels_are_in_network_pixels(dataset):
 
 
 def test_a_set_without_objects_has_labels_too(dataset, tmp_path):
-    bare = dataclasses.replace(dataset, _annotations=((),) * len(dataset))
+    bare = dataclasses.replace(dataset, annotations=((),) * len(dataset))
     draw_labels(bare, tmp_path / "labels.jpg", (64, 64))
     assert (tmp_path / "labels.jpg").is_file()
 

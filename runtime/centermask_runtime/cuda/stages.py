@@ -265,9 +265,9 @@ class Stages(Closing):
     ) -> None:
         """As reference/overlay.py without labels, onto the frames. palette: PALETTE on the device.
 
-        numbers: int32 [N, K] on the device that choose the colours, such as track ids; 0: by class where the model has
-        several, else by place. Equal to OpenCV's bytes where its addWeighted is compiled with fused multiply-add, as on
-        any x86 CPU with AVX2; elsewhere within one grey level.
+        numbers: int32 [N, K] on the device that choose the colours, such as colour_numbers of track ids; 0: by class
+        where the model has several, else by place. Equal to OpenCV's bytes where its addWeighted is compiled with fused
+        multiply-add, as on any x86 CPU with AVX2; elsewhere within one grey level.
         """
         if not numbers and self.spec.num_classes > 1:
             numbers = results["labels"]

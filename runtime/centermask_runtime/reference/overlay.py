@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How results are drawn: masks blended inside their rectangles, one-pixel contours, boxes, and names with scores.
 
-Colours are Okabe and Ito's palette and Tol's bright scheme, made for people with any colour vision. They go by track
-when there are ids, else by class when a model has several, else by instance, so that neighbours differ. The best object
-is drawn last, on top. With more than 50 objects labels would hide the image, so they are left out.
+Colours are Okabe and Ito's palette and Tol's bright scheme, made for people with any colour vision. An object's colour
+is the palette's at its number modulo the palette's length, and its number is
+
+    with track ids             its id
+    with several classes       its label
+    else                       that of its place, cell_x + 5 * cell_y, where cells are squares of 2^n pixels, the
+                               largest that fit into the shorter side w of the mask's rectangle x0, y0, x1, y1:
+                               n = floor(log2(max(w, 1))), cell_x = (x0 + x1) // 2 >> n, cell_y = (y0 + y1) // 2 >> n
+
+all in integers, so that every executor paints the same bytes. So a colour does not depend on the score, nor on what
+else was found, and neighbours of like size differ. The best object is drawn last, on top. With more than 50 objects
+labels would hide the image, so they are left out.
 """
 
 from __future__ import annotations
@@ -20,6 +29,7 @@ from centermask_runtime.instances import Instances
 
 ALPHA = 0.45
 MOST_LABELS = 50
+ROW_STEP = 5  # of the numbers of cells, from one row to the next: as in overlay.cu
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 PALETTE_BGR = (
     (0, 159, 230),
@@ -70,20 +80,36 @@ def draw(frame: NDArray[np.uint8], instances: Instances, style: DrawStyle = DEFA
         for index in worst_first:
             x1, y1, x2, y2 = (round(float(edge)) for edge in instances.boxes[index])
             cv2.rectangle(drawn, (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1)), colours[index], thickness)
-    if style.labels and len(instances) <= MOST_LABELS:
-        for index in worst_first:
-            _write(drawn, instances, index, colours[index], style.scores)
+    write_labels(drawn, instances, style)
     return drawn
 
 
-def _colours(instances: Instances) -> list[tuple[int, int, int]]:
+def write_labels(drawn: NDArray[np.uint8], instances: Instances, style: DrawStyle = DEFAULT_STYLE) -> None:
+    """The text alone, onto the frame uint8 [H, W, 3], where the style has labels; kernels draw the rest."""
+    if style.labels and len(instances) <= MOST_LABELS:
+        colours = _colours(instances)
+        for index in range(len(instances) - 1, -1, -1):
+            _write(drawn, instances, index, colours[index], style.scores)
+
+
+def colour_numbers(instances: Instances) -> NDArray[np.int32]:
+    """The number of each object's colour in PALETTE_BGR, int32 [N], by the rule above."""
     if instances.ids is not None:
-        numbers = instances.ids.tolist()
+        numbers = instances.ids
     elif len(instances.class_names) > 1:
-        numbers = instances.labels.tolist()
+        numbers = instances.labels.astype(np.int64)
     else:
-        numbers = list(range(len(instances)))
-    return [PALETTE_BGR[number % len(PALETTE_BGR)] for number in numbers]
+        numbers = np.array([_place_number(*rect) for rect in instances.masks.rects.tolist()], np.int64)
+    return (numbers % len(PALETTE_BGR)).astype(np.int32)
+
+
+def _place_number(x0: int, y0: int, x1: int, y1: int) -> int:
+    shift = max(min(x1 - x0, y1 - y0), 1).bit_length() - 1
+    return ((x0 + x1) // 2 >> shift) + ROW_STEP * ((y0 + y1) // 2 >> shift)
+
+
+def _colours(instances: Instances) -> list[tuple[int, int, int]]:
+    return [PALETTE_BGR[number] for number in colour_numbers(instances).tolist()]
 
 
 def _blend(drawn: NDArray[np.uint8], instances: Instances, index: int, colour: tuple[int, int, int]) -> None:

@@ -8,9 +8,11 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from centermask_runtime.instances import BoxMasks, Instances
-from centermask_runtime.reference.overlay import ALPHA, PALETTE_BGR, DrawStyle, draw
+from centermask_runtime.reference.overlay import ALPHA, PALETTE_BGR, DrawStyle, colour_numbers, draw, write_labels
 
 FRAME_HW = (120, 160)
 
@@ -81,8 +83,50 @@ def test_several_classes_are_coloured_by_class(frame):
     assert colours[0] == colours[2] != colours[1]
 
 
-def test_a_single_class_is_coloured_by_instance(frame):
-    assert len(set(middle_colours(frame, instances_at(RECTS, class_names=("nucleus",))))) == 3
+def test_a_single_class_is_coloured_by_place():
+    """By hand: sides 35 and more make cells of 32, and the middles (22, 22), (70, 22), (22, 80) fall into these."""
+    numbers = colour_numbers(instances_at(RECTS, class_names=("nucleus",)))
+    assert numbers.tolist() == [0 + 5 * 0, 2 + 5 * 0, 0 + 5 * 2]
+
+
+def test_a_colour_by_place_knows_neither_score_nor_rank_nor_the_other_objects(frame):
+    instances = instances_at(RECTS, class_names=("nucleus",))
+    numbers = colour_numbers(instances)
+    order = np.array([2, 0, 1])
+    assert colour_numbers(instances.select(order)).tolist() == numbers[order].tolist()
+    assert colour_numbers(instances.select(np.array([1]))).tolist() == [numbers[1]]
+    assert len(set(middle_colours(frame, instances))) == 3
+
+
+@given(st.integers(1, 60), st.integers(-1, 1), st.integers(-1, 1), st.integers(0, 300), st.integers(0, 300))
+def test_neighbours_of_one_size_differ(side, right, down, x, y):
+    """Squares that touch along a side, anywhere in a frame."""
+    if abs(right) + abs(down) != 1:
+        return
+    x, y = x + 60, y + 60
+    rects = [(x, y, x + side, y + side), tuple(np.array((x, y, x + side, y + side)) + side * np.tile((right, down), 2))]
+    rects = np.array(rects, np.int32)
+    masks = BoxMasks((500, 500), rects, tuple(np.zeros((side, -(-side // 8)), np.uint8) for _ in rects))
+    two = Instances(
+        (500, 500), rects.astype(np.float32), np.ones(2, np.float32), np.zeros(2, np.int32), masks, ("cell",), (1,)
+    )
+    first, second = colour_numbers(two)
+    assert first != second
+
+
+def test_ids_of_any_size_choose_a_colour():
+    ids = np.array([0, 13, 2**40 + 1], np.int64)
+    numbers = colour_numbers(dataclasses.replace(instances_at(RECTS), ids=ids))
+    assert numbers.tolist() == [0, 1, (2**40 + 1) % 12] and numbers.dtype == np.int32
+
+
+def test_labels_alone_are_what_a_picture_without_them_lacks(frame):
+    two = instances_at(RECTS[:2], labels=[0, 1])
+    drawn = draw(frame, two, DrawStyle(labels=False))
+    write_labels(drawn, two, DrawStyle(labels=False))
+    np.testing.assert_array_equal(drawn, draw(frame, two, DrawStyle(labels=False)))
+    write_labels(drawn, two)
+    np.testing.assert_array_equal(drawn, draw(frame, two))
 
 
 def test_tracks_keep_their_colour_whatever_their_place(frame):

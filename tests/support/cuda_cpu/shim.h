@@ -98,6 +98,7 @@ T atomicAdd(T* address, U value) {
     return __atomic_fetch_add(address, static_cast<T>(value), __ATOMIC_RELAXED);
 }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __clz(int bits) { return bits ? __builtin_clz((unsigned)bits) : 32; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline float __int_as_float(int bits) {
     float value;

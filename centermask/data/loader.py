@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from centermask.config import STRIDE, Config
-from centermask.data.augment.affine import Affine, jitter_colour, letterbox_affine, sample_affine, warp_image
+from centermask.data.augment.affine import Affine, letterbox_affine, warp_image
 from centermask.data.augment.copy_paste import copy_paste
+from centermask.data.augment.draw import jitter_colour, sample_affine
 from centermask.data.augment.mosaic import PARTS, draw_mosaic
 from centermask.data.augment.scene import IDENTITY, Scene, show_objects
 from centermask.data.dataset import Dataset, ObjectMask

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Targets: what the heads should say about one training image, from its objects' full-resolution masks.
 
-Affine maps here only scale, flip and turn by quarters (see augment.py): a source column is a canvas column or row,
-never a slope. So every mask is sampled exactly, at the source pixel that contains the point, by indexing.
+Affine maps here only scale, flip and turn by quarters (see augment/affine.py): a source column is a canvas column or
+row, never a slope. So every mask is sampled exactly, at the source pixel that contains the point, by indexing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask.data.augment.affine import Affine, inverse_affine, map_rects
+from centermask.data.augment.affine import Affine, inverse_affine, map_rects, show_mask, source_axes
 from centermask.data.dataset import ObjectMask
 from centermask.data.segmentation import Rect
 
@@ -161,29 +161,13 @@ def _saliency(
         for one in members:
             left, top, right, bottom = one.rect
             union[top - y0 + 1 : bottom - y0 + 1, left - x0 + 1 : right - x0 + 1] |= one.crop
-        canvas = _show(union, (x0 - 1, y0 - 1), affine, (grid_hw[0] * stride, grid_hw[1] * stride))
+        canvas_region = (0, 0, grid_hw[1] * stride, grid_hw[0] * stride)
+        canvas = show_mask(union, (x0 - 1, y0 - 1), affine, canvas_region).view(np.uint8)
         rows = np.add.reduce([canvas[row::stride] for row in range(stride)], dtype=np.uint8)
         covered = np.add.reduce([rows[:, column::stride] for column in range(stride)], dtype=np.uint16)
         saliency[channel] = covered / np.float32(stride * stride)
         present[channel] = True
     return saliency, present
-
-
-def _show(
-    mask: NDArray[np.bool_], origin_xy: tuple[int, int], affine: Affine, canvas_hw: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """A mask with an empty border, whose corner is at origin_xy of the source, as the canvas shows it."""
-    inverse = inverse_affine(affine)
-    centres = np.arange(canvas_hw[1]) + 0.5, np.arange(canvas_hw[0]) + 0.5
-    turned = bool(inverse[0, 0] == 0)
-    along = centres[::-1] if turned else centres  # the canvas axis that source x and source y run along
-    columns, rows = (
-        np.floor(inverse[axis, :2].sum() * along[axis] + inverse[axis, 2] - origin_xy[axis]).astype(np.intp)
-        for axis in (0, 1)
-    )
-    height, width = mask.shape
-    shown: NDArray[np.uint8] = mask.view(np.uint8)[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)]
-    return shown.T if turned else shown
 
 
 def _grid_masks(
@@ -193,22 +177,20 @@ def _grid_masks(
     two points a grid step are averaged, a quarter of a step either side of its centre."""
     if not len(objects):
         return np.zeros((0, grid, grid), np.float32)
-    inverse = inverse_affine(affine)
+    turned, slope, offset = source_axes(affine)
     rects = np.array([one.rect for one in objects])
     widths = rects[:, 2] - rects[:, 0]
     flat = np.concatenate([one.crop.ravel() for one in objects])
     starts = np.cumsum([0, *(one.crop.size for one in objects[:-1])])
-    turned = bool(inverse[0, 0] == 0)
     steps = np.array((np.ones_like(widths), widths))  # in `flat`, to the next source column and row
     index = {}  # canvas axis -> part of the index into `flat`, [2 samples, n, M]
     for axis in (0, 1):  # of the source
         canvas_axis = 1 - axis if turned else axis
         low, high = boxes[:, canvas_axis], boxes[:, canvas_axis + 2]
-        slope = inverse[axis, :2].sum()
-        fine = np.abs(slope) * (high - low) > grid
+        fine = abs(slope[axis]) * (high - low) > grid
         apart = np.where(fine, 0.25, 0.0)[:, None] * np.array([[[-1.0]], [[1.0]]])  # [2, n, 1]
         at = (np.arange(grid) + 0.5 + apart) / grid  # [2, n, M], 0..1
-        source = slope * (low[:, None] + at * (high - low)[:, None]) + inverse[axis, 2]
+        source = slope[axis] * (low[:, None] + at * (high - low)[:, None]) + offset[axis]
         pixel = (np.floor(source) - rects[:, axis, None]).clip(0, (rects[:, axis + 2] - rects[:, axis])[:, None] - 1)
         index[canvas_axis] = pixel.astype(np.intp) * steps[axis][:, None]
     total = np.zeros((len(objects), grid, grid), np.uint8)

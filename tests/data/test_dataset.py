@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,17 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from centermask.data.dataset import load_dataset
+from centermask.data.dataset import ObjectMask, load_dataset
 from centermask.data.formats.layouts import Split, find_split
 from centermask_runtime.errors import DataError
+from tests.support.object_masks import canvas_of
 from tests.support.small_coco import HEIGHT, WIDTH, blob, content, opened, runs_of, write
 
 
-def canvas(one: Any, size_hw: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
-    full = np.zeros(size_hw, np.bool_)
-    x0, y0, x1, y1 = one.rect
-    full[y0:y1, x0:x1] = one.crop
-    return full
+def canvas(one: ObjectMask) -> np.ndarray:
+    return canvas_of(one, (HEIGHT, WIDTH))
 
 
 def test_labels_are_places_in_the_sorted_category_ids(tmp_path):
@@ -71,7 +68,7 @@ def test_real_objects_are_those_of_pycocotools(shared_data, folder):
         assert len(objects) == len(entries)
         assert dataset.image(index).shape == (record.height, record.width, 3)
         for one, entry in zip(objects, entries, strict=True):
-            np.testing.assert_array_equal(canvas(one, (record.height, record.width)), truth.annToMask(entry))
+            np.testing.assert_array_equal(canvas_of(one, (record.height, record.width)), truth.annToMask(entry))
             assert dataset.category_ids[one.label] == entry["category_id"] and one.crowd == bool(entry["iscrowd"])
 
 

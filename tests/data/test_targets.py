@@ -9,25 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from centermask.config import AugmentConfig
-from centermask.data.augment.affine import letterbox_affine, sample_affine
+from centermask.data.augment.affine import letterbox_affine
+from centermask.data.augment.draw import sample_affine
 from centermask.data.dataset import ObjectMask
 from centermask.data.targets import MIN_VISIBLE, Targets, gaussian_radius, make_targets
+from tests.support.object_masks import rectangle, tight
 
 CANVAS = (64, 96)
 CLASSES = 3
 IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
 RANDOM = AugmentConfig(scale=(0.5, 2.5), shift=0.2, flip=0.5, flip_vertical=0.5, rotate_90=True)
 seeds = st.integers(0, 2**32 - 1)
-
-
-def tight(mask: np.ndarray, label: int = 0, crowd: bool = False) -> ObjectMask:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    rect = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    return ObjectMask(label, rect, mask[rect[1] : rect[3], rect[0] : rect[2]].copy(), crowd)
-
-
-def rectangle(x0: int, y0: int, x1: int, y1: int, label: int = 0, crowd: bool = False) -> ObjectMask:
-    return ObjectMask(label, (x0, y0, x1, y1), np.ones((y1 - y0, x1 - x0), np.bool_), crowd)
 
 
 def scene(seed: int, frame_hw: tuple[int, int], count: int = 6) -> tuple[list[np.ndarray], list[ObjectMask]]:

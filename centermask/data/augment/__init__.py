@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation: one affine warp, mosaic, copy-paste."""
+"""Augmentation: one affine warp, colours, mosaic, copy-paste."""

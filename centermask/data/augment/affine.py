@@ -1,48 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a training image is drawn from a source image: one affine map for scale, place, flips and turns, then colour.
+"""The geometry of augmentation: affine maps from a source image to the canvas that the network sees.
 
 Maps are float64 [2, 3], source pixels -> canvas pixels, in the continuous convention of centermask_runtime.geometry
-(the centre of a pixel is at +0.5). They only scale, flip and turn by quarters, so boxes stay boxes.
+(the centre of a pixel is at +0.5). They only scale, flip and turn by quarters: boxes stay boxes, and a source column is
+a canvas column or row. So a mask is sampled exactly, once, by indexing.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask.config import AugmentConfig
+from centermask.data.segmentation import Rect
 from centermask_runtime.geometry import PAD_VALUE, Letterbox
 
 Affine = NDArray[np.float64]
-CROP_MARGIN = 0.03  # of the canvas: how far a crop may reach beyond the image, so that image borders are seen too
-_QUARTER_TURNS = np.array([[[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]]], np.float64)
-_BGR_TO_GREY = np.array([0.114, 0.587, 0.299])
 
 
-def sample_affine(
-    rng: np.random.Generator,
-    frame_hw: tuple[int, int],
-    input_hw: tuple[int, int],
-    canvas_hw: tuple[int, int],
-    config: AugmentConfig,
-) -> Affine:
-    """Draws a map from source to canvas. The scale is the one that inference at input_hw would use, times config.scale.
+class SourceAxes(NamedTuple):
+    """A map without slopes read backwards: source x = slope[0] * canvas + offset[0], source y likewise with [1]."""
 
-    Along an axis where the scaled image is larger than the canvas a random part of it is seen; elsewhere the image is
-    centred and moved by up to config.shift of the canvas. Quarter turns are counter-clockwise, after the flips.
-    """
-    scale = min(input_hw[0] / frame_hw[0], input_hw[1] / frame_hw[1]) * rng.uniform(*config.scale)
-    flip_xy = np.where(rng.random(2) < (config.flip, config.flip_vertical), -1.0, 1.0)
-    turn = _QUARTER_TURNS[int(rng.integers(4)) if config.rotate_90 else 0]
-    linear = scale * turn * flip_xy
-    frame_wh = np.array(frame_hw[::-1], np.float64)
-    canvas_wh = np.array(canvas_hw[::-1], np.float64)
-    extent_wh = np.abs(linear) @ frame_wh
-    slack = extent_wh + 2 * CROP_MARGIN * canvas_wh - canvas_wh
-    reach = np.where(extent_wh > canvas_wh, slack / 2, config.shift * canvas_wh)
-    centre = canvas_wh / 2 + rng.uniform(-1, 1, 2) * reach
-    return np.column_stack([linear, centre - linear @ (frame_wh / 2)])
+    turned: bool  # source x runs along canvas y and source y along canvas x; else x along x and y along y
+    slope: tuple[float, float]
+    offset: tuple[float, float]
 
 
 def letterbox_affine(frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Affine:
@@ -91,23 +74,27 @@ def inverse_affine(affine: Affine) -> Affine:
     return np.column_stack([back, -back @ affine[:, 2]])
 
 
-def jitter_colour(rng: np.random.Generator, image: NDArray[np.uint8], config: AugmentConfig) -> NDArray[np.uint8]:
-    """Random brightness, contrast and saturation, each by 1 +- config.colour in random order, and perhaps the negative.
+def source_axes(affine: Affine) -> SourceAxes:
+    """The two lines of the inverse map."""
+    inverse = inverse_affine(affine)
+    slope_x, slope_y = inverse[:, :2].sum(1).tolist()  # one of the two is 0
+    offset_x, offset_y = inverse[:, 2].tolist()
+    return SourceAxes(bool(inverse[0, 0] == 0), (slope_x, slope_y), (offset_x, offset_y))
 
-    Each is a linear map of colours, so all are one matrix: one pass over the pixels, rounded and clipped once.
+
+def show_mask(mask: NDArray[np.bool_], origin_xy: tuple[int, int], affine: Affine, region: Rect) -> NDArray[np.bool_]:
+    """What a region of the canvas shows of a mask: its value at the source pixel that holds a canvas pixel's centre.
+
+    mask [h, w] has its corner at origin_xy of the source; the result is [y1 - y0, x1 - x0]. A centre beside the mask
+    takes the nearest pixel of its edge: give the mask an empty border, or a region that it covers.
     """
-    matrix, offset = np.eye(3), np.zeros(3)
-    mean_bgr = np.array(cv2.mean(image)[:3])
-    for step in rng.permutation(3):
-        strength = 1 + rng.uniform(-config.colour, config.colour)
-        if step == 0:  # brightness
-            matrix, offset = strength * matrix, strength * offset
-        elif step == 1:  # contrast, around the mean grey of the image as it is by now
-            grey = _BGR_TO_GREY @ (matrix @ mean_bgr + offset)
-            matrix, offset = strength * matrix, strength * offset + (1 - strength) * grey
-        else:  # saturation, around the grey of each pixel
-            towards_grey = strength * np.eye(3) + (1 - strength) * np.tile(_BGR_TO_GREY, (3, 1))
-            matrix, offset = towards_grey @ matrix, towards_grey @ offset
-    if rng.random() < config.invert:
-        matrix, offset = -matrix, 255 - offset
-    return np.asarray(cv2.transform(image, np.column_stack([matrix, offset])), np.uint8)
+    x0, y0, x1, y1 = region
+    turned, slope, offset = source_axes(affine)
+    centres = np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5
+    along = centres[::-1] if turned else centres  # the canvas axis that source x and source y run along
+    columns, rows = (
+        np.floor(slope[axis] * along[axis] + offset[axis] - origin_xy[axis]).astype(np.intp) for axis in (0, 1)
+    )
+    height, width = mask.shape
+    shown: NDArray[np.bool_] = mask[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)]
+    return shown.T if turned else shown

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask.config import AugmentConfig
-from centermask.data.augment.affine import sample_affine, warp_image
+from centermask.data.augment.affine import warp_image
+from centermask.data.augment.draw import sample_affine
 from centermask.data.augment.scene import Scene, keep_visible, show_objects
 from centermask.data.dataset import ObjectMask
 

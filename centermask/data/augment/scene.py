@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scene: a training canvas whose objects are in canvas pixels, for augmentations that join several source images.
 
-A mask is sampled once, at the source pixel that contains the centre of the canvas pixel. Of an object that hardly shows
-the rest counts for the saliency alone: it becomes a crowd, which targets.py makes no target of.
+A mask is sampled once, by affine.show_mask. Of an object that hardly shows the rest counts for the saliency alone: it
+becomes a crowd, which targets.py makes no target of.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask.data.augment.affine import Affine, inverse_affine, map_rects
+from centermask.data.augment.affine import Affine, map_rects, show_mask
 from centermask.data.dataset import ObjectMask
 from centermask.data.segmentation import Rect
 from centermask.data.targets import MIN_VISIBLE
@@ -51,15 +51,6 @@ def keep_visible(one: ObjectMask, seen: NDArray[np.bool_], whole: float) -> Obje
 def _show(one: ObjectMask, affine: Affine, region: Rect) -> ObjectMask | None:
     ends = np.ceil(map_rects(np.array([one.rect], np.float64), affine)[0] - 0.5)  # of the pixels whose centres show it
     x0, y0, x1, y1 = ends.clip(region[:2] * 2, region[2:] * 2).astype(int).tolist()
-    inverse = inverse_affine(affine)
-    centres = np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5
-    turned = bool(inverse[0, 0] == 0)
-    along = centres[::-1] if turned else centres  # the canvas axis that source x and source y run along
-    columns, rows = (
-        np.floor(inverse[axis, :2].sum() * along[axis] + inverse[axis, 2] - one.rect[axis]).astype(np.intp)
-        for axis in (0, 1)
-    )
-    height, width = one.crop.shape
-    seen = one.crop[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)]
+    seen = show_mask(one.crop, one.rect[:2], affine, (x0, y0, x1, y1))
     area = np.count_nonzero(one.crop) * abs(float(np.linalg.det(affine[:, :2])))
-    return keep_visible(replace(one, rect=(x0, y0, x1, y1)), seen.T if turned else seen, area)
+    return keep_visible(replace(one, rect=(x0, y0, x1, y1)), seen, area)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation: exact where it can be exact, within its limits otherwise, equal to inference where it should be."""
+"""Maps to the canvas: exact where they can be exact, and equal to inference where they should be."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centermask.config import AugmentConfig
-from centermask.data.augment.affine import CROP_MARGIN, jitter_colour, letterbox_affine, sample_affine, warp_image
+from centermask.data.augment.affine import letterbox_affine, show_mask, warp_image
 from centermask_runtime.geometry import PAD_VALUE, Letterbox
 from centermask_runtime.reference import preprocess
 
-STILL = AugmentConfig(scale=(1, 1), shift=0, flip=0, colour=0)
 sizes = st.tuples(st.integers(8, 400), st.integers(8, 400))
 seeds = st.integers(0, 2**32 - 1)
 
@@ -58,44 +56,6 @@ def test_a_shift_by_whole_pixels_pads_with_the_letterbox_grey():
     assert (shown[8:] == PAD_VALUE).all() and (shown[:, :3] == PAD_VALUE).all() and (shown[:, 15:] == PAD_VALUE).all()
 
 
-def test_flips_and_turns_of_a_square_are_the_eight_of_numpy():
-    image = noise(32, 32)
-    config = AugmentConfig(scale=(1, 1), shift=0, flip=0.5, flip_vertical=0.5, rotate_90=True)
-    poses = [np.rot90(flipped, k) for flipped in (image, image[:, ::-1]) for k in range(4)]
-    rng = np.random.default_rng(0)
-    seen = set()
-    for _ in range(100):
-        shown = warp_image(image, sample_affine(rng, (32, 32), (32, 32), (32, 32), config), (32, 32))
-        matches = [n for n, pose in enumerate(poses) if np.array_equal(shown, pose)]
-        assert len(matches) == 1
-        seen.update(matches)
-    assert seen == set(range(8))
-
-
-@given(frame_hw=sizes, input_hw=sizes, canvas_hw=sizes, seed=seeds)
-def test_a_random_map_scales_within_limits_and_shows_the_image(frame_hw, input_hw, canvas_hw, seed):
-    config = AugmentConfig(scale=(0.6, 1.4), shift=0.1, flip_vertical=0.5, rotate_90=True)
-    affine = sample_affine(np.random.default_rng(seed), frame_hw, input_hw, canvas_hw, config)
-    linear = affine[:, :2]
-    scales = np.abs(linear[linear != 0])
-    base = min(input_hw[0] / frame_hw[0], input_hw[1] / frame_hw[1])
-    assert len(scales) == 2 and scales[0] == scales[1]
-    assert 0.6 * base - 1e-9 <= scales[0] <= 1.4 * base + 1e-9
-    height, width = frame_hw
-    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ linear.T + affine[:, 2]
-    for low, high, canvas in zip(corners.min(0), corners.max(0), canvas_hw[::-1], strict=True):
-        if high - low > canvas:  # a crop: hardly any padding
-            assert low <= CROP_MARGIN * canvas + 1e-6 and high >= canvas - CROP_MARGIN * canvas - 1e-6
-        else:
-            assert abs((low + high) / 2 - canvas / 2) <= 0.1 * canvas + 1e-6
-
-
-def test_every_part_of_a_large_image_can_be_cropped():
-    rng = np.random.default_rng(0)
-    lefts = [-sample_affine(rng, (512, 512), (512, 512), (128, 128), STILL)[0, 2] for _ in range(300)]
-    assert min(lefts) < 10 and max(lefts) > 374 and 150 < np.median(lefts) < 234
-
-
 @given(frame_hw=sizes, input_hw=sizes)
 def test_the_letterbox_map_is_the_letterbox(frame_hw, input_hw):
     letterbox = Letterbox.fit(frame_hw, input_hw)
@@ -115,30 +75,30 @@ def test_a_letterboxed_training_image_is_what_inference_sees(frame_hw):
     assert np.abs(shown.astype(int) - truth).max() <= 2
 
 
-def test_no_colour_strength_leaves_the_image_alone():
-    image = noise(16, 16)
-    np.testing.assert_array_equal(jitter_colour(np.random.default_rng(3), image, STILL), image)
+MASK = np.array([[1, 0, 0], [1, 1, 0]], np.bool_)  # an L, 3 wide and 2 high
 
 
-def test_the_negative_is_255_minus_the_image():
-    image = noise(16, 16)
-    config = AugmentConfig(colour=0, invert=1.0)
-    np.testing.assert_array_equal(jitter_colour(np.random.default_rng(3), image, config), 255 - image)
+@pytest.mark.parametrize(
+    ("linear", "truth"),
+    [
+        ([[1, 0], [0, 1]], MASK),
+        ([[-1, 0], [0, 1]], np.flip(MASK, 1)),
+        ([[1, 0], [0, -1]], np.flip(MASK, 0)),
+        ([[0, 1], [-1, 0]], np.rot90(MASK)),
+        ([[0, -1], [1, 0]], np.rot90(MASK, 3)),
+        ([[2, 0], [0, 2]], np.repeat(np.repeat(MASK, 2, 0), 2, 1)),
+        ([[0, -2], [2, 0]], np.repeat(np.repeat(np.rot90(MASK, 3), 2, 0), 2, 1)),
+    ],
+)
+def test_a_mask_shows_at_the_source_pixel_under_each_canvas_pixels_centre(linear, truth):
+    canvas_hw = truth.shape
+    affine = affine_of(linear, MASK.shape, canvas_hw)
+    shown = show_mask(MASK, (0, 0), affine, (0, 0, canvas_hw[1], canvas_hw[0]))
+    np.testing.assert_array_equal(shown, truth)
+    np.testing.assert_array_equal(show_mask(MASK, (0, 0), affine, (1, 0, canvas_hw[1], 2)), truth[:2, 1:])
 
 
-@given(seed=seeds)
-def test_colour_is_brightness_contrast_and_saturation_one_after_another(seed):
-    image = noise(12, 17, seed)
-    slow = image.astype(np.float64)
-    rng = np.random.default_rng(seed)
-    weights = np.array([0.114, 0.587, 0.299])
-    for step in rng.permutation(3):
-        strength = 1 + rng.uniform(-0.4, 0.4)
-        if step == 0:
-            slow = slow * strength
-        elif step == 1:
-            slow = slow * strength + (1 - strength) * (slow @ weights).mean()
-        else:
-            slow = slow * strength + (1 - strength) * (slow @ weights)[..., None]
-    fast = jitter_colour(np.random.default_rng(seed), image, AugmentConfig(colour=0.4, invert=0))
-    assert np.abs(fast - slow.clip(0, 255)).max() <= 1  # rounding, and cv2.transform's fixed-point coefficients
+def test_a_mask_lies_where_its_corner_is_and_its_edge_goes_on_beyond():
+    shown = show_mask(MASK, (2, 1), np.array([[1.0, 0, 0], [0, 1, 0]]), (0, 0, 7, 4))
+    np.testing.assert_array_equal(shown[1:3, 2:5], MASK)
+    assert shown[0].tolist() == [True, True, True, False, False, False, False] and shown[3, :4].all()

@@ -19,21 +19,11 @@ from centermask.data.loader import TrainingSet
 from centermask.data.sampling import Draw
 from centermask.data.synthetic import write_shapes
 from centermask.data.targets import MIN_VISIBLE
+from tests.support.object_masks import canvas_of, rectangle
 
 HW = (48, 64)
 STILL = AugmentConfig(scale=(1.0, 1.0), shift=0.0, flip=0.0, colour=0)
 seeds = st.integers(0, 2**32 - 1)
-
-
-def rectangle(x0: int, y0: int, x1: int, y1: int, label: int = 0, crowd: bool = False) -> ObjectMask:
-    return ObjectMask(label, (x0, y0, x1, y1), np.ones((y1 - y0, x1 - x0), np.bool_), crowd)
-
-
-def canvas_of(one: ObjectMask) -> np.ndarray:
-    full = np.zeros(HW, np.bool_)
-    x0, y0, x1, y1 = one.rect
-    full[y0:y1, x0:x1] = one.crop
-    return full
 
 
 def paste(below: list[ObjectMask], above: list[ObjectMask], seed: int) -> Scene:
@@ -107,13 +97,13 @@ def test_pixels_belong_to_the_topmost_object(seed):
     white = (scene.image == 255).all(2)
     union = np.zeros(HW, np.bool_)
     for one in taken(scene):
-        union |= canvas_of(one)
+        union |= canvas_of(one, HW)
     np.testing.assert_array_equal(white, union)
-    expected = [visible for one in below if (visible := canvas_of(one) & ~white).any()]
+    expected = [visible for one in below if (visible := canvas_of(one, HW) & ~white).any()]
     found = [one for one in scene.objects if one.label == 1]
     assert len(found) == len(expected)
     for one, visible in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(canvas_of(one), visible)
+        np.testing.assert_array_equal(canvas_of(one, HW), visible)
         rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
         assert one.rect == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
 

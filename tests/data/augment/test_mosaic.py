@@ -11,76 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig
-from centermask.data.augment.affine import sample_affine
 from centermask.data.augment.mosaic import PARTS, draw_mosaic
-from centermask.data.augment.scene import show_objects
 from centermask.data.dataset import ObjectMask, load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet
 from centermask.data.sampling import Draw
 from centermask.data.synthetic import draw_scene, write_shapes
-from centermask.data.targets import MIN_VISIBLE
 from centermask_runtime.geometry import PAD_VALUE
+from tests.support.object_masks import canvas_of, tight
 
 CANVAS = (96, 128)
 FREE = AugmentConfig(scale=(0.5, 1.5), shift=0.2, flip=0.5, flip_vertical=0.5, rotate_90=True, colour=0)
-IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
 seeds = st.integers(0, 2**32 - 1)
-
-
-def tight(mask: np.ndarray, label: int = 0) -> ObjectMask:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    rect = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    return ObjectMask(label, rect, mask[rect[1] : rect[3], rect[0] : rect[2]].copy(), False)
-
-
-def canvas_of(one: ObjectMask, canvas_hw: tuple[int, int]) -> np.ndarray:
-    full = np.zeros(canvas_hw, np.bool_)
-    x0, y0, x1, y1 = one.rect
-    full[y0:y1, x0:x1] = one.crop
-    return full
-
-
-def slow_mask(mask: np.ndarray, affine: np.ndarray, canvas_hw: tuple[int, int], region) -> np.ndarray:
-    """Pixel by pixel: the source pixel that contains the centre of the canvas pixel."""
-    shown = np.zeros(canvas_hw, np.bool_)
-    inverse = np.linalg.inv(np.vstack([affine, [0, 0, 1]]))
-    x0, y0, x1, y1 = region
-    for y in range(y0, y1):
-        for x in range(x0, x1):
-            column, row = np.floor((inverse @ (x + 0.5, y + 0.5, 1))[:2] + 1e-9).astype(int)
-            if 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]:
-                shown[y, x] = mask[row, column]
-    return shown
-
-
-@settings(max_examples=25)
-@given(seeds)
-def test_an_object_shows_where_a_slow_loop_finds_it(seed):
-    rng = np.random.default_rng(seed)
-    mask = rng.random((14, 17)) < 0.5
-    mask[3, 5] = True
-    config = dataclasses.replace(FREE, scale=(0.7, 2.3))
-    affine = sample_affine(rng, (14, 17), (24, 32), (24, 32), config)
-    region = 5, 3, 27, 22
-    expected = slow_mask(mask, affine, (24, 32), region)
-    found = show_objects([tight(mask)], affine, region)
-    if not expected.any():
-        assert not found
-        return
-    (one,) = found
-    # a centre exactly on the border of two pixels may fall either way
-    assert np.count_nonzero(canvas_of(one, (24, 32)) != expected) <= 2
-    assert one.crop[0].any() and one.crop[-1].any() and one.crop[:, 0].any() and one.crop[:, -1].any()
-
-
-def test_a_rest_of_an_object_counts_for_the_saliency_alone():
-    mask = np.ones((10, 100), np.bool_)
-    (much,) = show_objects([tight(mask)], IDENTITY, (80, 0, 120, 20))
-    (little,) = show_objects([tight(mask)], IDENTITY, (90, 0, 120, 20))
-    assert not much.crowd and little.crowd and little.rect == (90, 0, 100, 10)
-    assert 10 / 100 < MIN_VISIBLE < 20 / 100
-    assert show_objects([tight(mask)], IDENTITY, (101, 0, 120, 20)) == []
 
 
 def flat_sources(count: int = PARTS) -> list[tuple[np.ndarray, list[ObjectMask]]]:

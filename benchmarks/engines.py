@@ -77,9 +77,7 @@ def main(config: str, imgsz: int, only: tuple[str, ...], as_json: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         onnx_file, engine = Path(folder) / "model.onnx", Path(folder) / "model.engine"
         for name, options in wanted.items():
-            exported: ModelSpec = export_onnx(
-                model, spec, onnx_file, options, size_multiple=settings.model.size_multiple
-            )
+            exported: ModelSpec = export_onnx(model, spec, onnx_file, options)
             if options.precision == "int8":
                 exported = write_int8(onnx_file, exported, onnx_file, calibration())
             start = time.perf_counter()

@@ -29,6 +29,7 @@ from centermask.bounds import (
     one_of,
 )
 from centermask_runtime.errors import UsageError, did_you_mean
+from centermask_runtime.spec import SIZE_MULTIPLE
 
 STRIDE = 4  # input pixels per heat-map cell: of every backbone here, and of the targets
 BACKBONES = ("dla_34", "dla_46c", "hourglass_104")
@@ -52,7 +53,7 @@ class ModelConfig:
     @property
     def size_multiple(self) -> int:
         """Sides of the input must be multiples of this: so many pixels are one cell of the coarsest map."""
-        return 128 if self.backbone == "hourglass_104" else 32
+        return 128 if self.backbone == "hourglass_104" else SIZE_MULTIPLE
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from centermask.cli.devices import Device, device_options
-from centermask.cli.options import model_option, open_pipeline, threads_option
+from centermask.cli.options import device_options, model_option, threads_option
 from centermask.cli.tables import speed_table
+from centermask.opening import open_pipeline
+from centermask_runtime.device import Device
 from centermask_runtime.sources.files import video_frames
 from centermask_runtime.speed import SpeedReport, measure
 
@@ -37,7 +38,7 @@ def benchmark(
     place = Device.of(device, cuda_driver)
 
     def timed(stage_times: bool) -> SpeedReport:
-        with open_pipeline(model, threads, place, stage_times=stage_times, score_threshold=conf) as pipeline:
+        with open_pipeline(model, place, threads, stage_times=stage_times, conf=conf) as pipeline:
             return measure(pipeline, (frame.image for frame in video_frames(source)), warmup=warmup, limit=frames)
 
     report = timed(stage_times=False)

@@ -14,13 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from centermask.cli.compare_pictures import side_by_side
-from centermask.cli.devices import Device, device_options
-from centermask.cli.options import open_network, threads_option
+from centermask.cli.options import device_options, threads_option
 from centermask.cli.tables import bar
+from centermask.opening import open_network
 from centermask_export.checks import objects as comparing
 from centermask_export.checks.outputs import TOLERANCES
+from centermask_runtime.device import Device
 from centermask_runtime.errors import DataError, ExportError, UsageError
 from centermask_runtime.pipeline.cpu import Pipeline
+from centermask_runtime.selection import Selection
 from centermask_runtime.sinks.pictures import write_picture
 from centermask_runtime.sources.files import frames as frames_of
 from centermask_runtime.sources.files import is_stream
@@ -59,9 +61,8 @@ def compare(
     limits = comparing.Limits(max_score_diff, max_box_diff, min_mask_iou, max_unmatched)
     skipped: list[str] = []
     with contextlib.ExitStack() as stack:
-        one, other = (
-            stack.enter_context(Pipeline(open_network(model, threads, place), score_threshold=conf)) for model in (a, b)
-        )
+        networks = [stack.enter_context(open_network(model, place, threads)) for model in (a, b)]
+        one, other = (Pipeline(network, Selection.of(network.spec, conf=conf)) for network in networks)
         result = comparing.start(one, other, (a, b))
         progress = stack.enter_context(bar())
         task = progress.add_task("compare", total=None, note="")

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from centermask.cli.options import require
 from centermask_runtime.errors import DataError
+from centermask_runtime.packages import need
 
 
 @click.command()
@@ -24,7 +24,7 @@ def datasets(folder: Path | None, as_json: bool) -> None:
 
     FOLDER is by default CENTERMASK_DATASETS, else DETECTRON2_DATASETS, else ./datasets.
     """
-    require("pycocotools", "train", "reading data sets")
+    need("pycocotools", "train", "reading data sets")
     from centermask.data.formats.layouts import ROOT_VARIABLES, dataset_root  # needs an extra
 
     root = dataset_root() if folder is None else folder

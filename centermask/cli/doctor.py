@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from centermask.cli.options import require
 from centermask.cli.tables import loop_bar
 from centermask.data.doctor.findings import KINDS, Severity
 from centermask_runtime.errors import UsageError
+from centermask_runtime.packages import need
 
 if TYPE_CHECKING:
     from centermask.data.doctor.examine import Report
@@ -45,7 +45,7 @@ def doctor(
         raise UsageError("Name the data set by --data FOLDER, or by --annotations FILE with --images FOLDER.")
     if splits and annotations is not None:
         raise UsageError("--split names parts of a --data folder; leave it out where --annotations names the file.")
-    require("pycocotools", "train", "reading data sets")
+    need("pycocotools", "train", "reading data sets")
     from centermask.data.doctor.examine import examine  # this and the next need an extra
     from centermask.data.formats.layouts import Split, find_dataset
 

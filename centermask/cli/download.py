@@ -9,11 +9,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from centermask.cli.options import require
 from centermask.data.download.extract import extract
 from centermask.data.download.transfer import archives_of
 from centermask.data.download.transfer import download as fetch
 from centermask_runtime.errors import UsageError
+from centermask_runtime.packages import need
 from centermask_runtime.partial_file import write_whole
 
 
@@ -27,7 +27,7 @@ from centermask_runtime.partial_file import write_whole
 @click.option("--keep", is_flag=True, help="Keep the archives after unpacking.")
 def download(name: str, output: Path | None, splits: tuple[str, ...], mirror: str | None, keep: bool) -> None:
     """Download COCO 2017, VOC 2012 or SBD. Run it again to go on with a broken download."""
-    require("pycocotools", "train", "data sets")
+    need("pycocotools", "train", "data sets")
     from centermask.data.formats.layouts import dataset_root  # needs an extra
 
     if mirror is not None and not mirror.startswith(("http://", "https://")):

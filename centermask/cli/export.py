@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
-from centermask.cli.options import find_model, model_option, open_dataset, require, require_export
+from centermask.cli.options import model_option, open_dataset, require_export
 from centermask.cli.tables import bar, parity_table
+from centermask.opening import find_model
 from centermask_export.checks.outputs import ParityError, ParityReport
 from centermask_export.options import ExportOptions, parse_size, parse_sizes, parse_targets
 from centermask_runtime.errors import ModelError, UsageError
+from centermask_runtime.packages import need
 
 if TYPE_CHECKING:
     from centermask_export.checks.ap import ApReport
@@ -101,7 +103,7 @@ def export(
 
     Ends with a parity table, and with exit code 5 when the artefact differs from its source.
     """
-    require("onnx", "export", "exporting")
+    need("onnx", "export", "exporting")
     options = ExportOptions(
         format=format_,
         precision=_precision(precision, half, int8),

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from centermask.cli.options import require
 from centermask.cli.tables import cost_table, weights_table
 from centermask.config import load_config
+from centermask_runtime.packages import need
 
 COCO_CLASSES = 80
 
@@ -33,7 +33,7 @@ def model(
 
     GFLOP are counted twice: with the heads on every cell, and with sparse heads as inference runs them.
     """
-    require("torch", "train", "building a model")
+    need("torch", "train", "building a model")
     from centermask.model.cost import model_cost  # these need torch
     from centermask.model.pretrained import load_starting_weights
     from centermask.model.weights import build_model

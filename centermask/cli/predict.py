@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from centermask.cli.devices import Device, device_options
-from centermask.cli.options import model_option, open_pipeline, threads_option
+from centermask.cli.options import device_options, model_option, threads_option
 from centermask.cli.predict_run import free_folder, predict_images, predict_video
+from centermask.opening import open_pipeline
+from centermask_runtime.device import Device
 from centermask_runtime.errors import UsageError
 from centermask_runtime.sources.files import is_stream, is_video
 
@@ -42,8 +43,8 @@ def predict(
         raise UsageError(f"--source {source} is a stream's address, and predict takes files: record it, then predict.")
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
     with open_pipeline(
-        model, threads, Device.of(device, cuda_driver), score_threshold=conf, mask_threshold=mask_threshold,
-        max_detections=max_det, classes=wanted,
+        model, Device.of(device, cuda_driver), threads, conf=conf, mask_threshold=mask_threshold, max_det=max_det,
+        classes=wanted,
     ) as pipeline:  # fmt: skip
         run = predict_video if is_video(source) else predict_images
         summary = run(pipeline, source, output or free_folder(Path("runs"), "predict"), save, boxes, labels)

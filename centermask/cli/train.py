@@ -9,12 +9,14 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from centermask.cli.options import find_model, open_dataset, require
+from centermask.cli.options import open_dataset
 from centermask.cli.tables import metrics_table, weights_table
 from centermask.config import load_config
+from centermask.opening import find_model
 from centermask.training.interrupt import Terminated
 from centermask.training.schedule import full_rate
 from centermask_runtime.errors import UsageError
+from centermask_runtime.packages import need
 
 TERMINATED = 143  # 128 + SIGTERM, as shells have it
 
@@ -59,11 +61,11 @@ def train(
 
     On several machines start it with torchrun, the same command on each.
     """
-    require("lightning_fabric", "train", "training")
+    need("lightning_fabric", "train", "training")
     if plots:
-        require("matplotlib", "train", "drawing plots; or train with --no-plots")
+        need("matplotlib", "train", "drawing plots; or train with --no-plots")
     if tensorboard:
-        require("tensorboard", "train", "--tensorboard")
+        need("tensorboard", "train", "--tensorboard")
     from centermask.training.progress import TrainingDisplay  # these need torch
     from centermask.training.run_folder import DataSource, RunFolder
     from centermask.training.trainer import Trainer

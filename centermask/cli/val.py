@@ -11,9 +11,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from centermask.cli.devices import Device, device_options
-from centermask.cli.options import data_options, model_option, open_dataset, open_network, require, threads_option
+from centermask.cli.options import data_options, device_options, model_option, open_dataset, threads_option
 from centermask.cli.tables import loop_bar, metrics_table
+from centermask.opening import open_network
+from centermask_runtime.device import Device
+from centermask_runtime.packages import need
 from centermask_runtime.partial_file import PartialFile
 
 
@@ -41,15 +43,15 @@ def val(
 
     AP is computed by pycocotools, through the pipeline that predict uses.
     """
-    require("pycocotools", "train", "computing AP")
+    need("pycocotools", "train", "computing AP")
     if plots is not None:  # now, not after the work
-        require("matplotlib", "train", "drawing curves")
+        need("matplotlib", "train", "drawing curves")
     from centermask.evaluation.evaluate import SCORE_THRESHOLD, evaluate  # needs pycocotools, an extra
 
     place = Device.of(device, cuda_driver)
     dataset = open_dataset(data, split, annotations, images)
     with contextlib.ExitStack() as stack:
-        network = stack.enter_context(open_network(model, threads, place))
+        network = stack.enter_context(open_network(model, place, threads))
         # reserved before the work: a place that cannot be written is found now
         results = None if save_json is None else stack.enter_context(PartialFile(save_json))
         progress = stack.enter_context(loop_bar())

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from centermask.cli.options import data_options, open_dataset, require
+from centermask.cli.options import data_options, open_dataset
 from centermask.cli.tables import loop_bar
 from centermask_runtime.errors import UsageError
+from centermask_runtime.packages import need
 from centermask_runtime.reference import overlay
 from centermask_runtime.sinks.pictures import picture_path, write_picture
 
@@ -33,7 +34,7 @@ def visualize(
 
     Predictions are left, annotations right.
     """
-    require("pycocotools", "train", "reading data sets and results")
+    need("pycocotools", "train", "reading data sets and results")
     from centermask.evaluation.pictures import beside, draw_truth, of_image, result_instances  # needs pycocotools
     from centermask.evaluation.results_file import read_results
 

@@ -17,6 +17,7 @@ from centermask_runtime.errors import DataError
 from centermask_runtime.networks.network import Network
 from centermask_runtime.pipeline.cpu import Pipeline, postprocess
 from centermask_runtime.progress import Progress, silent
+from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
 SCORE_THRESHOLD = 0.05  # what AP counts; the paper's and CenterNet's
@@ -58,7 +59,7 @@ def evaluate(
     share: with several processes; each gets the whole result.
     """
     ids = category_ids_for(network.spec, dataset)
-    pipeline = Pipeline(network, score_threshold=score_threshold, mask_threshold=mask_threshold)
+    pipeline = Pipeline(network, Selection.of(network.spec, conf=score_threshold, mask_threshold=mask_threshold))
     results: list[dict[str, Any]] = []
     share = share or Share()
     with share.together():
@@ -80,7 +81,7 @@ def choose_mask_threshold(
     """
     ids = category_ids_for(network.spec, dataset)
     chosen = range(0, len(dataset), -(-len(dataset) // THRESHOLD_IMAGES))
-    pipeline = Pipeline(network, score_threshold=SCORE_THRESHOLD)
+    pipeline = Pipeline(network, Selection.of(network.spec, conf=SCORE_THRESHOLD))
     results: dict[float, list[dict[str, Any]]] = {threshold: [] for threshold in MASK_THRESHOLDS}
     share = share or Share()
     with share.together():
@@ -88,9 +89,8 @@ def choose_mask_threshold(
             index = chosen[place]
             outputs, letterbox = pipeline.infer(dataset.image(index))
             for threshold, found in results.items():
-                instances = postprocess(
-                    outputs, 0, letterbox, network.spec, score_threshold=SCORE_THRESHOLD, mask_threshold=threshold
-                )
+                selection = dataclasses.replace(pipeline.selection, mask_threshold=threshold)
+                instances = postprocess(outputs, 0, letterbox, network.spec, selection)
                 found += dataclasses.replace(instances, category_ids=ids).to_coco(dataset.images[index].id)
     only = {dataset.images[index].id for index in chosen}
     truth = load_ground_truth(dataset.annotation_file, only, dataset.converted)

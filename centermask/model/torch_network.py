@@ -19,6 +19,7 @@ class TorchNetwork(Closing):
     def __init__(self, model: CenterMaskNet, spec: ModelSpec) -> None:
         self.model = model.eval()
         self.spec = spec
+        self.batch: int | None = None
         self.device = model.mean.device
         self.description = f"PyTorch {torch.__version__} on {self.device.type}, {torch.get_num_threads()} threads"
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from centermask_runtime.closing import Closing
-from centermask_runtime.errors import ModelError, first_line
-from centermask_runtime.networks.network import PeakOutputs
+from centermask_runtime.errors import ModelError, UsageError, first_line
+from centermask_runtime.networks.network import CLOSED, PeakOutputs
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 SPEC_FILE = f"{METADATA_KEY}.json"  # among the file's extra files
@@ -42,12 +42,15 @@ class TorchScriptNetwork(Closing):
                 f"{path} carries no CenterMask specification, so its classes and input are unknown: "
                 "use a file that `centermask export --format torchscript` wrote."
             )
+        self.batch: int | None = None
         self.spec = ModelSpec.from_json(extra[SPEC_FILE], str(path))
         self.description = f"TorchScript, PyTorch {torch.__version__} on cpu, {torch.get_num_threads()} threads"
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:
         """images uint8 [N, H, W, 3] BGR, H and W as spec.input_hw."""
-        assert self._graph is not None, "run after close"
+        graph = self._graph  # read once: another thread may close
+        if graph is None:
+            raise UsageError(CLOSED)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (*self.spec.input_hw, 3):
             height, width = self.spec.input_hw
             raise ModelError(
@@ -55,7 +58,7 @@ class TorchScriptNetwork(Closing):
                 "resize them, or export the model with another input size."
             )
         with torch.inference_mode():
-            outputs = self._graph(torch.from_numpy(np.ascontiguousarray(images)))
+            outputs = graph(torch.from_numpy(np.ascontiguousarray(images)))
         return PeakOutputs(*(tensor.numpy() for tensor in outputs))
 
     def close(self) -> None:

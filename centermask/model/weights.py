@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -42,6 +43,7 @@ def spec_of(config: Config, class_names: tuple[str, ...], category_ids: tuple[in
         shape_size=config.model.shape_size,
         saliency_channels=len(class_names) if config.model.saliency == "class_specific" else 1,
         max_detections=config.model.max_detections,
+        size_multiple=config.model.size_multiple,
         provenance={"trained_with": f"centermask {__version__}"},
     )
 
@@ -68,8 +70,9 @@ def load_weights(path: Path) -> tuple[CenterMaskNet, ModelSpec, Config]:
             f"{path} is a safetensors file, but not one of CenterMask's, as it carries no model specification; "
             "name one that `centermask train` wrote."
         )
-    spec = ModelSpec.from_json(metadata[METADATA_KEY], str(path))
     config = parse_config(metadata[CONFIG_KEY], str(path))
+    spec = ModelSpec.from_json(metadata[METADATA_KEY], str(path))
+    spec = dataclasses.replace(spec, size_multiple=config.model.size_multiple)  # files before 0.2 do not say it
     model = build_model(config, spec.num_classes)
     try:
         model.load_state_dict(state)

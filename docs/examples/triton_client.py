@@ -45,6 +45,7 @@ class TritonNetwork(Closing):
         if METADATA_KEY not in parameters:
             raise ModelError(f"'{name}' at {url} is not a model that `centermask export --format triton` wrote.")
         self.spec = ModelSpec.from_json(parameters[METADATA_KEY].string_value, f"{name} at {url}")
+        self.batch: int | None = 1
         self.description = f"Triton at {url}"
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:

@@ -103,12 +103,11 @@ def export_model(
     images = [frame.image for frame in itertools.islice(frames(checks.source or PARITY_IMAGES), IMAGES_AT_MOST)]
     if not images:
         raise DataError(f"{checks.source} has no image for the parity check; give a folder with .jpg or .png files.")
-    model, spec, config = load_weights(weights)
-    multiple = config.model.size_multiple
-    sized(spec, options, multiple)
+    model, spec, _ = load_weights(weights)
+    sized(spec, options)
     target = output or folder / default_name(weights.stem, options)
     with workshop(target) as shop:
-        job = _Job(model, spec, options, checks, images, shop, target, multiple)
+        job = _Job(model, spec, options, checks, images, shop, target)
         if options.format == "torchscript":
             return job.torchscript()
         provenance = f"{weights.name} sha256 {sha256_of(weights)}"
@@ -124,7 +123,6 @@ class _Job:
     images: list[NDArray[np.uint8]]
     shop: Path
     target: Path
-    size_multiple: int
 
     def torchscript(self) -> ExportReport:
         from centermask.model.torchscript_network import TorchScriptNetwork
@@ -173,9 +171,7 @@ class _Job:
         return write_int8(fp32, spec, onnx_file, calibration)
 
     def _export(self, onnx_file: Path, provenance: str) -> ModelSpec:
-        return export_onnx(
-            self.model, self.spec, onnx_file, self.options, source=provenance, size_multiple=self.size_multiple
-        )
+        return export_onnx(self.model, self.spec, onnx_file, self.options, source=provenance)
 
     def _compare_onnx(self, onnx_file: Path, spec: ModelSpec) -> tuple[ParityReport, ApReport | None]:
         if spec.precision == "bf16":  # ONNX Runtime has no kernels for it

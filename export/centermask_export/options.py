@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from centermask_runtime.errors import UsageError, did_you_mean
+from centermask_runtime.spec import SIZE_MULTIPLE
 
 FORMATS = ("onnx", "trt", "trt-rtx", "openvino", "torchscript", "triton", "deepstream")
 PRECISIONS = ("fp32", "fp16", "int8", "bf16")
@@ -33,7 +34,6 @@ BF16_OPSET = 22  # the first whose convolutions take bfloat16
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")  # what TensorRT-RTX can name
 HARDWARE_COMPATIBILITY = ("ampere+", "same-compute-capability")
 BACKENDS = ("onnxruntime", "tensorrt")  # of Triton
-SIDE_MULTIPLE = 32  # the coarsest map has one cell of 32 x 32 pixels
 
 SizeHW = tuple[int, int]
 
@@ -215,10 +215,10 @@ def _one_of(flag: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _check_multiple(flag: str, size: SizeHW) -> None:
-    if any(side <= 0 or side % SIDE_MULTIPLE for side in size):
-        near = tuple(max(SIDE_MULTIPLE, round(side / SIDE_MULTIPLE) * SIDE_MULTIPLE) for side in size)
+    if any(side <= 0 or side % SIZE_MULTIPLE for side in size):
+        near = tuple(max(SIZE_MULTIPLE, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE) for side in size)
         raise UsageError(
-            f"{flag} must be multiples of {SIDE_MULTIPLE} on both sides, not {_size(size)}; "
+            f"{flag} must be multiples of {SIZE_MULTIPLE} on both sides, not {_size(size)}; "
             f"the nearest is {_size(near)}."
         )
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from centermask import __version__
 from centermask.model.network import CenterMaskNet
 from centermask_export.onnx_file import EXTERNAL_FROM, as_export_error, write_onnx
-from centermask_export.options import SIDE_MULTIPLE, ExportOptions
+from centermask_export.options import ExportOptions
 from centermask_export.to_fp16 import DTYPES, half_precision
 from centermask_runtime.errors import ExportError, UsageError, first_line
 from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES
@@ -50,18 +50,16 @@ def export_onnx(
     options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
     *,
     source: str = "",
-    size_multiple: int = SIDE_MULTIPLE,
     external_from: int = EXTERNAL_FROM,
 ) -> ModelSpec:
     """Writes `output` and returns the spec that it carries; an existing file is replaced only by a complete new one.
 
     Of the options it takes graph, onnx_precision, batch, dynamic, dynamic_imgsz, imgsz and graph_opset.
-    source: what was exported, for the provenance. size_multiple: of the model's input sides. Raises UsageError or
-    ExportError.
+    source: what was exported, for the provenance. Raises UsageError or ExportError.
     """
     precision = "fp32" if options.onnx_precision == "int8" else options.onnx_precision
     spec = dataclasses.replace(
-        sized(spec, options, size_multiple),
+        sized(spec, options),
         graph_level=options.graph,
         precision=precision,
         provenance={
@@ -78,7 +76,7 @@ def export_onnx(
         program = torch.onnx.export(
             Graph(exported, options.graph), (images,),
             dynamo=True, opset_version=options.graph_opset, verbose=False,
-            dynamic_shapes=_dynamic_shapes(options, size_multiple),
+            dynamic_shapes=_dynamic_shapes(options, spec.size_multiple),
             input_names=[INPUT_NAME], output_names=list(OUTPUT_NAMES[options.graph]),
         )  # fmt: skip
         assert program is not None
@@ -91,13 +89,15 @@ def export_onnx(
     return spec
 
 
-def sized(spec: ModelSpec, options: ExportOptions, size_multiple: int = SIDE_MULTIPLE) -> ModelSpec:
+def sized(spec: ModelSpec, options: ExportOptions) -> ModelSpec:
     """The spec with the input size that was asked for. Raises UsageError where the model cannot have it."""
     sizes = options.dynamic_imgsz or (options.imgsz or spec.input_hw,)
     flag = "--dynamic-imgsz" if options.dynamic_imgsz else "--imgsz"
     for size in sizes:
-        if any(side % size_multiple for side in size):
-            raise UsageError(f"{flag} must be multiples of {size_multiple} for '{spec.name}', not {size[0]}x{size[1]}.")
+        if any(side % spec.size_multiple for side in size):
+            raise UsageError(
+                f"{flag} must be multiples of {spec.size_multiple} for '{spec.name}', not {size[0]}x{size[1]}."
+            )
     height, width = sizes[0]  # the smallest
     cells = spec.num_classes * (height // spec.stride) * (width // spec.stride)
     if spec.max_detections > cells:

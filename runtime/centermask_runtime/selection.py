@@ -1,20 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which detections are kept: thresholds, number and classes, checked once and used by every pipeline."""
+"""Which detections are kept: thresholds, number and classes, checked once and used by every pipeline.
+
+The only place where a user's words for them (conf, mask_threshold, max_det, classes) become numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, TypedDict
 
 from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.spec import ModelSpec
 
 
+class SelectionWords(TypedDict, total=False):
+    """The keyword arguments of Selection.of, for functions that hand them on."""
+
+    conf: float | None
+    mask_threshold: float | None
+    max_det: int | None
+    classes: str | int | Iterable[str | int] | None
+
+
 @dataclass(frozen=True)
 class Selection:
-    score_threshold: float
-    mask_threshold: float
-    max_detections: int
+    """What is kept of what a network found."""
+
+    score_threshold: float  # an object is kept from this score on
+    mask_threshold: float  # a pixel belongs to a mask from this probability on
+    max_detections: int  # per frame, the best ones
     classes: tuple[int, ...] | None  # labels to keep, None for all
 
     @classmethod
@@ -22,34 +38,53 @@ class Selection:
         cls,
         spec: ModelSpec,
         *,
-        score_threshold: float | None = None,
+        conf: float | None = None,
         mask_threshold: float | None = None,
-        max_detections: int | None = None,
-        classes: Sequence[str | int] | None = None,
+        max_det: int | None = None,
+        classes: str | int | Iterable[str | int] | None = None,
     ) -> Selection:
-        """What is None comes from the spec. `classes` are names or labels. Raises UsageError."""
-        most = spec.max_detections if max_detections is None else max_detections
-        if most < 1:
-            raise UsageError(f"The largest number of detections must be at least 1, not {most}.")
+        """What is None comes from the spec.
+
+        conf: lowest score, 0 to 1. mask_threshold: lowest probability of a mask's pixel, 0 to 1. max_det: most objects
+        per frame. classes: one or several names or labels; digits as text are a label unless a class is called so.
+        Raises UsageError.
+
+            Selection.of(spec, conf=0.5, classes=["cat", 2])
+        """
         return cls(
-            _part("score", spec.score_threshold if score_threshold is None else score_threshold),
-            _part("mask", spec.mask_threshold if mask_threshold is None else mask_threshold),
-            most,
-            None if classes is None else tuple(_label(name, spec.class_names) for name in classes),
+            spec.score_threshold if conf is None else _part("conf", conf),
+            spec.mask_threshold if mask_threshold is None else _part("mask_threshold", mask_threshold),
+            spec.max_detections if max_det is None else _count("max_det", max_det),
+            None if classes is None else _labels(classes, spec.class_names),
         )
 
 
-def _part(what: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise UsageError(f"The {what} threshold must lie between 0 and 1, not {value}.")
-    return value
+def _part(name: str, value: Any) -> float:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
+        raise UsageError(f"{name} must be a number between 0 and 1, not {value!r}.")
+    return float(value)
 
 
-def _label(name: str | int, class_names: tuple[str, ...]) -> int:
-    if isinstance(name, str):
-        if name not in class_names:
-            raise UsageError(f"The model has no class '{name}'; {did_you_mean(name, class_names)}")
+def _count(name: str, value: Any) -> int:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    return int(value)
+
+
+def _labels(classes: Any, class_names: tuple[str, ...]) -> tuple[int, ...]:
+    one = isinstance(classes, (str, numbers.Integral)) or not isinstance(classes, Iterable)
+    return tuple(_label(name, class_names) for name in ((classes,) if one else classes))
+
+
+def _label(name: Any, class_names: tuple[str, ...]) -> int:
+    if isinstance(name, str) and name in class_names:
         return class_names.index(name)
-    if not 0 <= name < len(class_names):
-        raise UsageError(f"The model has no class number {name}; it has 0 to {len(class_names) - 1}.")
-    return name
+    digits = isinstance(name, str) and name.isascii() and name.isdigit()
+    if isinstance(name, str) and not digits:
+        raise UsageError(f"The model has no class '{name}'; {did_you_mean(name, class_names)}")
+    if not digits and (not isinstance(name, numbers.Integral) or isinstance(name, bool)):
+        raise UsageError(f"classes must be names or labels of classes, not {name!r}.")
+    label = int(name)
+    if not 0 <= label < len(class_names):
+        raise UsageError(f"The model has no class number {label}; it has 0 to {len(class_names) - 1}.")
+    return label

@@ -17,39 +17,45 @@ from centermask_runtime.errors import ModelError, did_you_mean
 METADATA_KEY = "centermask_spec"
 SPEC_VERSION = 1
 GRAPH_LEVELS = ("peaks", "heads")
+SIZE_MULTIPLE = 32  # of a network whose coarsest map has one cell per 32 x 32 pixels: nearly all
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     name: str
     class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]  # ids of the data set, one a class: what results files carry
-    input_hw: tuple[int, int]  # network input in pixels, multiples of 32; uint8 [N, H, W, 3], BGR
+    category_ids: tuple[int, ...]  # ids of the data set, one per class: what results files carry
+    input_hw: tuple[int, int]  # network input in pixels, multiples of size_multiple; uint8 [N, H, W, 3], BGR
     mean_bgr: tuple[float, float, float]  # of pixels scaled to 0..1; applied inside the graph
     std_bgr: tuple[float, float, float]
-    stride: int = 4  # input pixels a heat-map cell
+    stride: int = 4  # input pixels per heat-map cell
     shape_size: int = 32  # S: a local shape is S x S
-    saliency_channels: int = 1  # 1 (class-agnostic) or one a class
+    saliency_channels: int = 1  # 1 (class-agnostic) or one per class
     max_detections: int = 100  # K
     score_threshold: float = 0.25  # default of predict; evaluation keeps more
     mask_threshold: float = 0.5  # on sigma(shape) * sigma(saliency)
     graph_level: str = "peaks"
     precision: str = "fp32"
     provenance: dict[str, str] = field(default_factory=dict)  # who trained it, on what, with which version
+    size_multiple: int = SIZE_MULTIPLE  # sides of the input are multiples of it: 128 for an hourglass
 
     def __post_init__(self) -> None:
         if len(self.category_ids) != len(self.class_names):
             raise ModelError(
                 f"The model specification has {len(self.class_names)} class names and "
-                f"{len(self.category_ids)} category ids; there must be one id a class."
+                f"{len(self.category_ids)} category ids; there must be one id per class."
             )
         if self.saliency_channels not in (1, len(self.class_names)):
             raise ModelError(
                 f"The model specification has {self.saliency_channels} saliency channels; "
                 f"it must be 1 or the number of classes, {len(self.class_names)}."
             )
-        if any(side <= 0 or side % 32 for side in self.input_hw):
-            raise ModelError(f"The network input must be a multiple of 32 on both sides, not {self.input_hw}.")
+        if self.size_multiple < 1:
+            raise ModelError(f"The size multiple of a model must be at least 1, not {self.size_multiple}.")
+        if any(side <= 0 or side % self.size_multiple for side in self.input_hw):
+            raise ModelError(
+                f"The network input must be a multiple of {self.size_multiple} on both sides, not {self.input_hw}."
+            )
         cells = self.num_classes * self.grid_hw[0] * self.grid_hw[1]
         if self.max_detections > cells:
             raise ModelError(
@@ -68,7 +74,11 @@ class ModelSpec:
         return self.input_hw[0] // self.stride, self.input_hw[1] // self.stride
 
     def to_json(self) -> str:
-        return json.dumps({"spec_version": SPEC_VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+        """What travels inside an artefact. The usual size_multiple is left out, so that releases without it read it."""
+        values = dataclasses.asdict(self)
+        if self.size_multiple == SIZE_MULTIPLE:
+            del values["size_multiple"]
+        return json.dumps({"spec_version": SPEC_VERSION, **values}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ModelSpec:

@@ -78,12 +78,12 @@ def measure(
     frame_hw = (0, 0)
     for index, frame in enumerate(frames):
         start = time.perf_counter()
-        found = pipeline(frame)
+        found, stages = pipeline.timed(frame)
         taken = {"total_ms": (time.perf_counter() - start) * 1e3}
         if index < warmup:
             continue
-        if pipeline.timings is not None:
-            taken = dataclasses.asdict(pipeline.timings)
+        if stages is not None:
+            taken = dataclasses.asdict(stages)
         for name, value in taken.items():
             times[name.removesuffix("_ms")].append(value)
         objects.append(len(found))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from centermask.cli import main
-from centermask.cli.options import find_model
+from centermask.opening import find_model
 from centermask_export import export
 from centermask_export.checks.fixed_batch import Repeated
 from centermask_export.checks.outputs import Bounds, OutputParity, ParityReport, bounds_of, match_detections
@@ -60,7 +60,7 @@ def test_only_confident_detections_must_have_a_partner():
 def weights(tmp_path, monkeypatch):
     """The released weights, and an exporter that gives its file without doing the work again."""
 
-    def copy(model, spec, path, options, *, source, size_multiple):
+    def copy(model, spec, path, options, *, source):
         wanted = "fp32" if options.onnx_precision == "int8" else options.onnx_precision
         kind = next(kind for kind, made in OPTIONS.items() if made.precision == wanted)
         shutil.copyfile(released_onnx(kind), path)

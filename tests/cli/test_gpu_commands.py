@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from centermask.cli import main
-from centermask.cli.devices import Device
 from centermask_runtime.cuda import providers as cuda_device_module
 from centermask_runtime.cuda.counted_driver import CountedDriver
 from centermask_runtime.cuda.driver import DriverError
@@ -32,6 +31,7 @@ from centermask_runtime.networks.onnx_runtime import CPU
 from centermask_runtime.networks.onnx_runtime_gpu import OnnxRuntimeGpuNetwork
 from centermask_runtime.pipeline import gpu as gpu_pipeline
 from centermask_runtime.pipeline.cpu import Pipeline
+from centermask_runtime.selection import Selection
 from tests.support import fake_tensorrt_runtime
 from tests.support.cuda_cpu.build import compiler
 from tests.support.cuda_cpu.compare import gpu_is_there
@@ -173,7 +173,7 @@ def test_predict_on_the_gpu_writes_the_files_of_the_cpu(gpu, tmp_path, capsys, c
 def test_an_engine_runs_on_the_gpu_unasked_and_is_released(gpu, tmp_path, pictures, engine, outputs, small_spec):
     output = tmp_path / "out"
     run("predict", "--model", engine, "--source", pictures, "--output", output, "--conf", 0.3, "--no-save")
-    cpu = Pipeline(CpuNetwork(small_spec, [outputs]), score_threshold=0.3)
+    cpu = Pipeline(CpuNetwork(small_spec, [outputs]), Selection.of(small_spec, conf=0.3))
     found = json.loads((output / "predictions.json").read_text())
     ids = {image["file_name"]: image["id"] for image in found["images"]}
     expected = [
@@ -276,7 +276,13 @@ def test_without_a_gpu_a_command_ends_with_one_sentence(capsys, tmp_path, pictur
     with pytest.raises(SystemExit) as stopped:
         run(command, *models, *where, *device)
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error: ")]
-    assert errors == [f"Error: {known.value}"] and stopped.value.code == CenterMaskError.exit_code
+    reason = str(known.value)
+    if kind == "engine":
+        reason = (
+            f"{model} is an engine, which needs an NVIDIA GPU ({reason.removesuffix('.')}); without one, run the "
+            ".onnx file that it was built from."
+        )
+    assert errors == [f"Error: {reason}"] and stopped.value.code == CenterMaskError.exit_code
 
 
 @without_gpu
@@ -284,34 +290,4 @@ def test_weights_on_a_gpu_that_pytorch_does_not_see_are_refused(capsys, pictures
     with pytest.raises(SystemExit) as stopped:
         run("predict", "--model", "nuclei_dla_46c", "--source", pictures, "--device", "cuda:3")
     assert stopped.value.code == UsageError.exit_code
-    assert "--device cuda:3 was asked for, but PyTorch finds no GPU here" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("given", "file", "sentence"),
-    [
-        (("gpu", "auto"), "a.onnx", "--device gpu is no device"),
-        (("cuda:x", "auto"), "a.onnx", "--device cuda:x is no device"),
-        (("cpu", "pycuda"), "a.onnx", "makes no sense with --device cpu"),
-        (("cpu", "auto"), "a.engine", "is an engine, which only a GPU runs"),
-        (("cuda", "auto"), "a.xml", "runs on the CPU only"),
-        (("cuda:1", "auto"), "a.torchscript", "runs on the CPU only"),
-        (("auto", "pycuda"), "a.onnx", "would not use it"),
-        (("cuda", "pycuda"), "a.safetensors", "would not use it"),
-    ],
-)
-def test_what_cannot_be_is_refused_in_one_sentence(given, file, sentence):
-    with pytest.raises(UsageError, match=sentence):
-        Device.of(*given).runs_gpu_network(Path(file))
-
-
-@pytest.mark.parametrize(
-    ("device", "file", "on_gpu"),
-    [
-        ("auto", "a.engine", True), ("auto", "a.plan", True), ("auto", "a.onnx", False), ("auto", "a.xml", False),
-        ("auto", "a.safetensors", False), ("cuda", "a.onnx", True), ("cuda:1", "a.engine", True),
-        ("cpu", "a.onnx", False), ("cuda", "a.safetensors", False),
-    ],
-)  # fmt: skip
-def test_auto_takes_the_gpu_for_engines_only(device, file, on_gpu):
-    assert Device.of(device, "auto").runs_gpu_network(Path(file)) is on_gpu
+    assert "Device cuda:3 was asked for, but PyTorch finds no GPU here" in capsys.readouterr().err

@@ -170,7 +170,7 @@ def test_only_some_images_count(content):
 class KnowingNetwork:
     """Answers with the ground truth, image after image; probabilities of masks are `level` at most."""
 
-    description = "the truth"
+    description, batch = "the truth", None
 
     def __init__(self, dataset: Dataset, level: float = 0.99) -> None:
         self.dataset, self.level, self.calls = dataset, level, 0

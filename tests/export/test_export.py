@@ -168,7 +168,7 @@ def test_export_checked_writes_and_reports(model, spec, tmp_path):
 def quick_export(monkeypatch):
     """The exporter's file, without waiting for the exporter again."""
 
-    def copy(model, spec, path, options, *, source, size_multiple):
+    def copy(model, spec, path, options, *, source):
         shutil.copyfile(tiny_onnx(), path)
         return read_spec(path)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -84,14 +85,15 @@ def test_sizes_and_targets_are_read_as_trtexec_and_nvcc_users_write_them():
 
 
 def test_a_model_with_a_coarser_map_needs_coarser_sizes(small_spec):
+    coarse = dataclasses.replace(small_spec, input_hw=(128, 128), size_multiple=128)
     wish = ExportOptions(imgsz=(128, 160))
     assert sized(small_spec, wish).input_hw == (128, 160)
     with pytest.raises(UsageError, match=r"--imgsz must be multiples of 128 for 'small', not 128x160"):
-        sized(small_spec, wish, 128)
+        sized(coarse, wish)
     wish = ExportOptions(dynamic_imgsz=((128, 128), (256, 256), (256, 288)))
     assert sized(small_spec, wish).input_hw == (256, 256)
     with pytest.raises(UsageError, match=r"--dynamic-imgsz must be multiples of 128 for 'small', not 256x288"):
-        sized(small_spec, wish, 128)
+        sized(coarse, wish)
 
 
 def test_names_say_what_is_in_a_file():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import onnx
@@ -190,6 +191,15 @@ def test_weights_keep_the_early_heads(trained, tmp_path, batch):
 
 
 # ---- inference ------------------------------------------------------------------------------------------------------
+
+
+def test_weights_of_an_older_release_know_their_sides_too(trained, tmp_path):
+    """Their specification does not say that they must be multiples of 128; their config does."""
+    spec = spec_of(CONFIG, ("nucleus",), (1,))
+    assert spec.size_multiple == 128
+    old = dataclasses.replace(spec, size_multiple=32)
+    save_weights(tmp_path / "old.safetensors", trained[0].state_dict(), old, CONFIG)
+    assert load_weights(tmp_path / "old.safetensors")[1] == spec
 
 
 def test_inference_uses_the_last_stack_only(trained, batch):

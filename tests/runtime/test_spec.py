@@ -30,6 +30,8 @@ def test_the_grid_is_the_input_divided_by_the_stride(small_spec):
         ({"saliency_channels": 2}, "1 or the number of classes, 3"),
         ({"input_hw": (64, 100)}, "multiple of 32"),
         ({"input_hw": (0, 64)}, "multiple of 32"),
+        ({"size_multiple": 128}, r"multiple of 128 on both sides, not \(64, 96\)"),
+        ({"size_multiple": 0}, "at least 1, not 0"),
         ({"max_detections": 3 * 16 * 24 + 1}, "1153 detections were asked of a heat map of 1152 cells"),
         ({"graph_level": "masks"}, "not one of peaks, heads"),
     ],
@@ -37,6 +39,14 @@ def test_the_grid_is_the_input_divided_by_the_stride(small_spec):
 def test_what_cannot_be_is_refused(small_spec, change, words):
     with pytest.raises(ModelError, match=words):
         dataclasses.replace(small_spec, **change)
+
+
+def test_an_artefact_of_an_older_release_has_the_usual_multiple(small_spec):
+    """They were written before the entry; the same bytes are written still, and read by those releases."""
+    assert "size_multiple" not in json.loads(small_spec.to_json())
+    assert ModelSpec.from_json(small_spec.to_json(), "old.onnx").size_multiple == 32
+    coarse = dataclasses.replace(small_spec, input_hw=(128, 256), size_multiple=128)
+    assert ModelSpec.from_json(coarse.to_json(), "new.onnx").size_multiple == 128
 
 
 def changed(spec, **values):

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from centermask.cli.options import find_model
 from centermask.config import Config, InputConfig, ModelConfig
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.model.network import CenterMaskNet
 from centermask.model.weights import build_model, load_weights, spec_of
+from centermask.opening import find_model
 from centermask_export.options import ExportOptions
 from centermask_export.to_int8 import write_int8
 from centermask_export.to_onnx import export_onnx

@@ -16,6 +16,7 @@ from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.pipeline.gpu import GpuPipeline
 from centermask_runtime.reference.peaks import decode_boxes, top_peaks
+from centermask_runtime.selection import Selection
 
 SIZES_HW = ((128, 192), (97, 61), (40, 300), (64, 96))
 RUNS_HW = (SIZES_HW[0],) * 6 + (SIZES_HW[1],) * 6  # two frames of a size in a row for each of up to three slots
@@ -114,7 +115,7 @@ def host_array(pointer, like):
 class CpuNetwork:
     """A Network with the same sets of outputs, dense heads going through the reference."""
 
-    description = "given"
+    description, batch = "given", 1
 
     def __init__(self, spec, sets):
         self.spec, self.sets = spec, itertools.cycle(sets)
@@ -177,9 +178,10 @@ def both(driver, kernels, spec, frames, *, sets=4, slots=1, refusal=None, graphs
     """Results of the GPU pipeline and of the CPU pipeline for the same frames and network outputs, and `graph`."""
     arrays = list(given_sets(spec, sets))
     network = GivenNetwork(driver, spec, arrays, refusal)
-    with GpuPipeline(driver, network, kernels=kernels, slots=slots, graphs=graphs, **selection) as pipeline:
+    chosen = Selection.of(spec, **selection)
+    with GpuPipeline(driver, network, chosen, kernels=kernels, slots=slots, graphs=graphs) as pipeline:
         found = list(pipeline.stream(frames))
         graph = pipeline.graph
     assert network.closed
-    cpu = Pipeline(CpuNetwork(spec, arrays), **selection)
+    cpu = Pipeline(CpuNetwork(spec, arrays), chosen)
     return found, [cpu(frame) for frame in frames], graph

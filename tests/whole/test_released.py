@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from centermask.cli.options import find_model
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.evaluation.evaluate import evaluate
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights
+from centermask.opening import find_model
 from centermask_export.export import export_checked
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline

@@ -15,14 +15,15 @@ class Repeated(Closing):
 
     def __init__(self, network: Network, batch: int) -> None:
         self.network = network
-        self.batch = batch
+        self.batch: int | None = 1
+        self._times = batch
         self.spec = network.spec
         self.description = network.description
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:
         """images uint8 [1, H, W, 3] BGR."""
         assert len(images) == 1, images.shape
-        outputs = self.network.run(np.repeat(images, self.batch, axis=0))
+        outputs = self.network.run(np.repeat(images, self._times, axis=0))
         return PeakOutputs(
             outputs.scores[:1], outputs.labels[:1], outputs.boxes[:1], outputs.shapes[:1], outputs.saliency[:1]
         )

@@ -9,6 +9,7 @@ threshold falls on either side of it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,7 +151,7 @@ _ENDS = {"score": "largest", "box": "largest", "mask_iou": "smallest"}
 
 def start(a: Pipeline, b: Pipeline, names: tuple[str, str] = ("A", "B")) -> Comparison:
     """A comparison of no frame yet, at the score threshold of `a`. Raises UsageError when the classes differ."""
-    return Comparison(names, a.score_threshold, _unequal(a.spec, b.spec))
+    return Comparison(names, a.selection.score_threshold, _unequal(a.spec, b.spec))
 
 
 def compare_frame(
@@ -192,10 +193,8 @@ def match_objects(a: Instances, b: Instances, threshold: float, most: int) -> Fr
 
 
 def _objects(pipeline: Pipeline, outputs: PeakOutputs, letterbox: Letterbox, score_threshold: float) -> Instances:
-    return postprocess(
-        outputs, 0, letterbox, pipeline.spec,
-        score_threshold=score_threshold, mask_threshold=pipeline.mask_threshold,
-    )  # fmt: skip
+    selection = dataclasses.replace(pipeline.selection, score_threshold=score_threshold)
+    return postprocess(outputs, 0, letterbox, pipeline.spec, selection)
 
 
 def _largest(a: NDArray[Any], b: NDArray[Any]) -> float:

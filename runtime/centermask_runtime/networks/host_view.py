@@ -38,6 +38,7 @@ class HostView(Closing):
     ) -> None:
         """kernels: code for the driver, else the shipped or compiled one; for level `heads`. Raises DriverError."""
         self.spec = spec = network.spec
+        self.batch: int | None = network.batch
         self.description = f"{network.description}, {driver.name}"
         self._driver, self._network, self._stream = driver, network, stream
         self._input_shape = network.batch, *spec.input_hw, 3
@@ -98,6 +99,6 @@ class HostView(Closing):
 def open_host_view(path: str | Path, provider: str = "auto", device: int = 0) -> HostView:
     """The view of a file's network on a driver and a stream of its own. Raises UsageError, ModelError, DriverError."""
     with ExitStack() as made:
-        driver, stream = made.enter_context(gpu_stream(provider, device))
+        driver, stream = made.enter_context(gpu_stream(path, provider, device))
         network = open_gpu_network(path, driver, stream, device=device)
         return HostView(driver, network, stream, below=made.pop_all())

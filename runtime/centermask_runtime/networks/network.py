@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from centermask_runtime.spec import ModelSpec
 
+CLOSED = "The model is closed: open it again before the next call."
 PEAKS_OUTPUTS = ("scores", "labels", "boxes", "shapes", "saliency")
 # Level `heads`, all float32: logits [N, C, h, w], cells [N, 2, h, w] twice, logits [N, S S, h, w] and [N, Cs, h, w]
 HEADS_OUTPUTS = ("heatmap", "offsets", "sizes", "shapes", "saliency")
@@ -29,9 +30,13 @@ class PeakOutputs:
 
 
 class Network(Protocol):
-    """A back end: a context manager with one method. A returned array may be reused by the next call."""
+    """A back end: a context manager with one method, which several threads may call at once.
+
+    A returned array may be reused by the same thread's next call.
+    """
 
     spec: ModelSpec
+    batch: int | None  # images per call; None where any number will do
     description: str  # for people: "ONNX Runtime 1.31 on CPU, 2 threads"
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:

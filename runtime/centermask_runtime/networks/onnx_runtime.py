@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from centermask_runtime.closing import Closing
-from centermask_runtime.errors import ModelError, first_line
-from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
+from centermask_runtime.errors import ModelError, UsageError, first_line
+from centermask_runtime.networks.network import CLOSED, PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 CPU = "CPUExecutionProvider"
-SIDE_MULTIPLE = 32  # of dynamic heights and widths
 TENSOR_TYPES = {name: "tensor(int32)" if name == "labels" else "tensor(float)" for name in PEAKS_OUTPUTS}
 LOAD_ERRORS = (
     ort_state.Fail,
@@ -31,7 +30,7 @@ LOAD_ERRORS = (
 
 
 class OnnxRuntimeNetwork(Closing):
-    """An exported .onnx of graph level `peaks`. Outputs are new arrays at each call."""
+    """An exported .onnx of graph level `peaks`. Outputs are new arrays at each call, from any thread."""
 
     def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> None:
         """providers: ONNX Runtime's names, best first; None is the CPU. Raises ModelError."""
@@ -39,23 +38,26 @@ class OnnxRuntimeNetwork(Closing):
         self._session: ort.InferenceSession | None = open_session(path, threads, tuple(providers or (CPU,)))
         self.spec = read_spec(self._session, path)
         self._sides = _check_graph(self._session, self.spec, path)
+        self.batch = self._sides[0]
         self._input = self._session.get_inputs()[0].name
         used = ", ".join(name.removesuffix("ExecutionProvider") for name in self._session.get_providers())
         count = "" if threads is None else f", {threads} thread{'' if threads == 1 else 's'}"
         self.description = f"ONNX Runtime {ort.__version__} on {used}{count}"
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:
-        """images uint8 [N, H, W, 3] BGR: sizes as the graph fixes them; a dynamic side is any multiple of 32.
+        """images uint8 [N, H, W, 3] BGR: sizes as the graph fixes them; a dynamic side is a multiple of size_multiple.
 
         Raises ModelError.
         """
-        assert self._session is not None, "run after close"
+        session = self._session  # read once: another thread may close
+        if session is None:
+            raise UsageError(CLOSED)
         if (
             images.dtype != np.uint8
             or images.ndim != 4
             or images.shape[3] != 3
             or any(side not in (None, got) for side, got in zip(self._sides, images.shape, strict=False))
-            or any(got % SIDE_MULTIPLE for got in images.shape[1:3])
+            or any(got % self.spec.size_multiple for got in images.shape[1:3])
         ):
             wanted = ", ".join(
                 name if side is None else str(side) for side, name in zip(self._sides, "NHW", strict=True)
@@ -65,12 +67,13 @@ class OnnxRuntimeNetwork(Closing):
                 f"{list(images.shape)}; resize them, or export the model with another batch or input size."
             )
         try:
-            outputs = self._session.run(PEAKS_OUTPUTS, {self._input: np.ascontiguousarray(images)})
+            outputs = session.run(PEAKS_OUTPUTS, {self._input: np.ascontiguousarray(images)})
         except LOAD_ERRORS as error:
             raise ModelError(f"ONNX Runtime failed while it ran the network: {first_line(error)}") from error
         return PeakOutputs(*outputs)
 
     def close(self) -> None:
+        """Gives the session back, once the calls of other threads are done."""
         self._session = None
 
 

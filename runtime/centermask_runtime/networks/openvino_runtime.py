@@ -10,6 +10,7 @@ choose bf16, which moves boxes and scores.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ from numpy.typing import NDArray
 
 from centermask_runtime.checksum import sha256_of
 from centermask_runtime.closing import Closing
-from centermask_runtime.errors import ModelError
-from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
+from centermask_runtime.errors import ModelError, UsageError
+from centermask_runtime.networks.network import CLOSED, PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 WEIGHTS_KEY = "centermask_weights_sha256"
 
 
 class OpenVinoNetwork(Closing):
-    """An .xml of graph level `peaks`. Outputs belong to the network; the next call overwrites them."""
+    """An .xml of graph level `peaks`. Outputs belong to the network; the same thread's next call overwrites them.
+
+    Each thread that calls has a request of its own on the same compiled model.
+    """
 
     def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "CPU") -> None:
         """path: the .xml; its .bin lies beside it. device: OpenVINO's name for it. Raises ModelError."""
@@ -43,6 +47,8 @@ class OpenVinoNetwork(Closing):
         _check_weights(model, path)
         _check_graph(model, self.spec, path)
         self._shape = model.input(0).get_partial_shape()
+        images = self._shape[0]
+        self.batch = None if images.is_dynamic else int(images.get_length())
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if self.spec.precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -60,27 +66,39 @@ class OpenVinoNetwork(Closing):
             raise ModelError(
                 f"OpenVINO {_version()} cannot run {path} on {device} ({_reason(error)}): export the model again."
             ) from error
-        self._request: Any = compiled.create_infer_request()
+        self._compiled: Any = compiled
+        self._of_thread = threading.local()
         precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         count = "" if threads is None else f", {threads} thread{'' if threads == 1 else 's'}"
         self.description = f"OpenVINO {_version()} on {device} in {precision}{count}"
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:
         """images uint8 [N, H, W, 3] BGR. Raises ModelError when the graph has another batch or image size."""
-        assert self._request is not None, "run after close"
+        compiled = self._compiled  # read once: another thread may close
+        if compiled is None:
+            raise UsageError(CLOSED)
         if images.dtype != np.uint8 or not self._shape.compatible(ov.PartialShape(list(images.shape))):
             raise ModelError(
                 f"The network takes images uint8 {self._shape.to_string()}, not {images.dtype} {list(images.shape)}; "
                 "resize them, or export the model with another batch or input size."
             )
         try:
-            self._request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
+            request = self._request(compiled)
+            request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
         except RuntimeError as error:
             raise ModelError(f"OpenVINO failed while it ran the network: {_reason(error)}") from error
-        return PeakOutputs(*(self._request.get_tensor(name).data for name in PEAKS_OUTPUTS))
+        return PeakOutputs(*(request.get_tensor(name).data for name in PEAKS_OUTPUTS))
 
     def close(self) -> None:
-        self._request = None
+        """Gives the compiled model back, once the calls of other threads are done."""
+        self._compiled, self._of_thread = None, threading.local()
+
+    def _request(self, compiled: Any) -> Any:
+        """The calling thread's own."""
+        request = getattr(self._of_thread, "request", None)
+        if request is None:
+            request = self._of_thread.request = compiled.create_infer_request()
+        return request
 
 
 def _version() -> str:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A frame to Instances: letterbox, network, masks, with the time that each stage took."""
+"""A frame to Instances on the CPU: letterbox, network, masks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from centermask_runtime.closing import Closing
 from centermask_runtime.geometry import Letterbox, clip_boxes
@@ -17,37 +18,28 @@ from centermask_runtime.reference import masks, preprocess
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
+LARGEST_BATCH = 8  # images in one run of a network that takes any number: more memory, but no more speed
+
 
 def postprocess(
-    outputs: PeakOutputs,
-    index: int,
-    letterbox: Letterbox,
-    spec: ModelSpec,
-    *,
-    score_threshold: float | None = None,
-    mask_threshold: float | None = None,
-    max_detections: int | None = None,
-    classes: Sequence[int] | None = None,
+    outputs: PeakOutputs, index: int, letterbox: Letterbox, spec: ModelSpec, selection: Selection
 ) -> Instances:
     """Image `index` of the network's outputs -> Instances in source pixels, best first. Nothing of `outputs` is kept.
 
-    What is None comes from the spec; classes are labels to keep, None for all. An object is kept when its score is
-    positive and at least score_threshold and its box holds the centre of at least one pixel of the frame. Its mask may
-    still be empty.
-    Masks are sampled in the box as predicted; the box that is reported is clipped to the frame.
+    An object is kept when its score is positive and at least the selection's, its class is selected, and its box holds
+    the centre of at least one pixel of the frame. Its mask may still be empty. Masks are sampled in the box as
+    predicted; the box that is reported is clipped to the frame.
     """
     scores, labels = outputs.scores[index], outputs.labels[index]
-    limit = np.float32(spec.score_threshold if score_threshold is None else score_threshold)
-    keep = (scores > 0) & (scores >= limit)
-    if classes is not None:
-        keep &= np.isin(labels, list(classes))
+    keep = (scores > 0) & (scores >= np.float32(selection.score_threshold))
+    if selection.classes is not None:
+        keep &= np.isin(labels, list(selection.classes))
     candidates = np.flatnonzero(keep)
     boxes = letterbox.boxes_to_frame(outputs.boxes[index, candidates])
     rects = masks.pixel_rects(boxes, letterbox.frame_hw)
     visible = rects[:, 2] > rects[:, 0]
     candidates, boxes = candidates[visible], boxes[visible]
-    order = np.argsort(-scores[candidates], kind="stable")
-    order = order[: spec.max_detections if max_detections is None else max_detections]
+    order = np.argsort(-scores[candidates], kind="stable")[: selection.max_detections]
     candidates, boxes = candidates[order], boxes[order]
     return Instances(
         letterbox.frame_hw,
@@ -56,7 +48,7 @@ def postprocess(
         labels[candidates].astype(np.int32),
         masks.box_masks(
             boxes, labels[candidates], outputs.shapes[index, candidates], outputs.saliency[index], letterbox,
-            spec.stride, spec.mask_threshold if mask_threshold is None else mask_threshold,
+            spec.stride, selection.mask_threshold,
         ),
         spec.class_names,
         spec.category_ids,
@@ -64,57 +56,73 @@ def postprocess(
 
 
 class Pipeline(Closing):
-    """Frames uint8 [H, W, 3] BGR or NV12 of any size -> Instances. Owns the network and closes it."""
+    """Frames uint8 [H, W, 3] BGR or NV12 of any size -> Instances, around any Network.
 
-    def __init__(
-        self,
-        network: Network,
-        *,
-        score_threshold: float | None = None,
-        mask_threshold: float | None = None,
-        max_detections: int | None = None,
-        classes: Sequence[str | int] | None = None,
-    ) -> None:
-        """What is None comes from the network's spec. `classes` are names or labels to keep. Raises UsageError."""
+    It owns the network and closes it. Several threads may call it at once, as no call shares memory with another.
+
+        with Pipeline(open_network("model.onnx")) as pipeline:
+            found = pipeline(frame)
+    """
+
+    def __init__(self, network: Network, selection: Selection | None = None) -> None:
+        """selection: which objects are kept; None is what the network's spec says."""
         self.network = network
-        self.spec = spec = network.spec
-        chosen = Selection.of(
-            spec, score_threshold=score_threshold, mask_threshold=mask_threshold, max_detections=max_detections,
-            classes=classes,
-        )  # fmt: skip
-        self.score_threshold, self.mask_threshold = chosen.score_threshold, chosen.mask_threshold
-        self.max_detections, self.classes = chosen.max_detections, chosen.classes
-        self.timings: StageTimes | None = None  # of the last call
-        self._input = np.empty((1, *spec.input_hw, 3), np.uint8)
-        self.letterbox = FrameFit(spec.input_hw)
-
-    def __call__(self, frame: AnyFrame) -> Instances:
-        """What is in one frame. Raises DataError when it is not uint8 [H, W, 3]."""
-        start = time.perf_counter()
-        letterbox = self.letterbox(frame)
-        preprocess.letterbox(as_bgr(frame), letterbox, out=self._input[0])
-        ready = time.perf_counter()
-        outputs = self.network.run(self._input)
-        computed = time.perf_counter()
-        instances = postprocess(
-            outputs, 0, letterbox, self.spec, score_threshold=self.score_threshold, mask_threshold=self.mask_threshold,
-            max_detections=self.max_detections, classes=self.classes,
-        )  # fmt: skip
-        end = time.perf_counter()
-        moments = (start, ready), (ready, computed), (computed, end), (start, end)
-        self.timings = StageTimes(*((later - earlier) * 1e3 for earlier, later in moments))
-        return instances
+        self.spec = network.spec
+        self.selection = Selection.of(network.spec) if selection is None else selection
+        self._fit = FrameFit(network.spec.input_hw)
 
     @property
     def description(self) -> str:
         """The network's back end and device, in words."""
         return self.network.description
 
+    def __call__(self, frame: AnyFrame) -> Instances:
+        """What is in one frame. Raises DataError when it is not uint8 [H, W, 3]."""
+        return self.timed(frame)[0]
+
+    def each(self, frames: Iterable[AnyFrame]) -> Iterator[Instances]:
+        """What is in each frame, in their order: one is under way at a time."""
+        return map(self, frames)
+
+    def many(self, frames: Sequence[AnyFrame]) -> list[Instances]:
+        """What is in each frame, with as many in one run of the network as it takes, and at most LARGEST_BATCH."""
+        together = self.network.batch or LARGEST_BATCH
+        found: list[Instances] = []
+        for first in range(0, len(frames), together):
+            part = frames[first : first + together]
+            images, letterboxes = self._images(part)
+            outputs = self.network.run(images)
+            found += [self._found(outputs, index, letterbox) for index, letterbox in enumerate(letterboxes)]
+        return found
+
+    def timed(self, frame: AnyFrame) -> tuple[Instances, StageTimes]:
+        """What is in one frame, and the time of each stage."""
+        start = time.perf_counter()
+        images, (letterbox,) = self._images((frame,))
+        ready = time.perf_counter()
+        outputs = self.network.run(images)
+        computed = time.perf_counter()
+        instances = self._found(outputs, 0, letterbox)
+        end = time.perf_counter()
+        moments = (start, ready), (ready, computed), (computed, end), (start, end)
+        return instances, StageTimes(*((later - earlier) * 1e3 for earlier, later in moments))
+
     def infer(self, frame: AnyFrame) -> tuple[PeakOutputs, Letterbox]:
-        """The first two stages alone, for whoever post-processes the same outputs several times."""
-        letterbox = self.letterbox(frame)
-        preprocess.letterbox(as_bgr(frame), letterbox, out=self._input[0])
-        return self.network.run(self._input), letterbox
+        """The first two stages alone, for whoever post-processes the same outputs, image 0, several times."""
+        images, (letterbox,) = self._images((frame,))
+        return self.network.run(images), letterbox
 
     def close(self) -> None:
+        """Closes the network."""
         self.network.close()
+
+    def _images(self, frames: Sequence[AnyFrame]) -> tuple[NDArray[np.uint8], list[Letterbox]]:
+        """The network's input, and where each frame lies in it. A network of a fixed batch gets black images, too."""
+        letterboxes = [self._fit(frame) for frame in frames]  # first, as it refuses what is no frame
+        images = np.zeros((self.network.batch or len(frames), *self.spec.input_hw, 3), np.uint8)
+        for image, frame, letterbox in zip(images, frames, letterboxes, strict=False):
+            preprocess.letterbox(as_bgr(frame), letterbox, out=image)
+        return images, letterboxes
+
+    def _found(self, outputs: PeakOutputs, index: int, letterbox: Letterbox) -> Instances:
+        return postprocess(outputs, index, letterbox, self.spec, self.selection)

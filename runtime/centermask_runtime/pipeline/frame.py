@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from centermask_runtime.geometry import Letterbox
 from centermask_runtime.images import check_frame
 from centermask_runtime.instances import Instances
 from centermask_runtime.reference.nv12 import Nv12Frame
+from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
 AnyFrame = NDArray[np.uint8] | Nv12Frame  # what a pipeline takes: uint8 [H, W, 3] BGR, or NV12
@@ -20,7 +23,7 @@ AnyFrame = NDArray[np.uint8] | Nv12Frame  # what a pipeline takes: uint8 [H, W, 
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Wall-clock milliseconds of one frame."""
+    """Milliseconds of one frame, stage by stage: of the wall clock on a CPU, of the GPU's events on a GPU."""
 
     preprocess_ms: float
     network_ms: float
@@ -29,21 +32,48 @@ class StageTimes:
 
 
 class FramePipeline(Protocol):
-    """What Pipeline and GpuPipeline are to those who give frames and take Instances."""
+    """What Pipeline and GpuPipeline are to those who give frames and take Instances. Safe from several threads.
+
+    Every method raises DataError for what is no frame, and UsageError after close().
+    """
 
     spec: ModelSpec
-    timings: StageTimes | None  # of the last frame, where they are taken
+    selection: Selection
 
     @property
     def description(self) -> str:
         """The network's back end and device, in words."""
         ...
 
-    def __call__(self, frame: AnyFrame) -> Instances: ...
+    def __call__(self, frame: AnyFrame) -> Instances:
+        """What is in one frame."""
+        ...
+
+    def each(self, frames: Iterable[AnyFrame]) -> Iterator[Instances]:
+        """What is in each frame, in their order, with as many under way as the pipeline can."""
+        ...
+
+    def many(self, frames: Sequence[AnyFrame]) -> list[Instances]:
+        """What is in each of a few frames that are all there, in one run of the network where its batch allows."""
+        ...
+
+    def timed(self, frame: AnyFrame) -> tuple[Instances, StageTimes | None]:
+        """What is in one frame, and the time of each stage where the pipeline takes them."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what the pipeline holds. Twice is as once."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class FrameFit:
-    """How a frame is fitted into the network input; computed once a frame size. Raises DataError for no frame."""
+    """How a frame is fitted into the network input; computed once per frame size. Raises DataError for no frame."""
 
     def __init__(self, input_hw: tuple[int, int]) -> None:
         self._input_hw = input_hw
@@ -55,9 +85,10 @@ class FrameFit:
         else:
             check_frame(frame)
             frame_hw = frame.shape[0], frame.shape[1]
-        if self._last is None or self._last.frame_hw != frame_hw:
-            self._last = Letterbox.fit(frame_hw, self._input_hw)
-        return self._last
+        last = self._last  # read once: another thread may change it
+        if last is None or last.frame_hw != frame_hw:
+            self._last = last = Letterbox.fit(frame_hw, self._input_hw)
+        return last
 
 
 def as_bgr(frame: AnyFrame) -> NDArray[np.uint8]:

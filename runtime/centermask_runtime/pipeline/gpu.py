@@ -53,18 +53,15 @@ class GpuPipeline(Closing):
         self,
         driver: Driver,
         network: GpuNetwork,
+        selection: Selection | None = None,
         *,
-        score_threshold: float | None = None,
-        mask_threshold: float | None = None,
-        max_detections: int | None = None,
-        classes: Sequence[str | int] | None = None,
         slots: int = 1,
         stream: int | None = None,
         graphs: bool = True,
         stage_times: bool = False,
         kernels: bytes | None = None,
     ) -> None:
-        """What is None comes from the network's spec, or is made.
+        """selection: which objects are kept; None is what the network's spec says.
 
         slots: frames that may be under way at once, 2 for double buffering. stream: compute on this one, of any library
         that shares the primary context. stage_times: fill `timings` with the GPU's times, for one slot and no graph.
@@ -78,10 +75,7 @@ class GpuPipeline(Closing):
                 raise UsageError("The pipeline was given another stream than its network works on: give both the same.")
             self.driver, self.network = driver, network
             self.spec = spec = network.spec
-            self.selection = Selection.of(
-                spec, score_threshold=score_threshold, mask_threshold=mask_threshold, max_detections=max_detections,
-                classes=classes,
-            )  # fmt: skip
+            self.selection = Selection.of(spec) if selection is None else selection
             self.timings: StageTimes | None = None  # of the last result, where stage_times were asked for
             self.graph = "no CUDA graph yet: one is captured when a frame size comes again"
             self._refusal: str | None = None
@@ -139,6 +133,18 @@ class GpuPipeline(Closing):
     def description(self) -> str:
         """The network's back end, driver and device in words, and whether its work is a CUDA graph by now."""
         return f"{self.network.description}, {self.driver.name}, {self.graph}"
+
+    def each(self, frames: Iterable[AnyFrame]) -> Iterator[Instances]:
+        """The results of frames in their order, as many under way as there are slots."""
+        return self.stream(frames)
+
+    def many(self, frames: Sequence[AnyFrame]) -> list[Instances]:
+        """The results of a few frames, one run of the network per frame."""
+        return list(self.stream(frames))
+
+    def timed(self, frame: AnyFrame) -> tuple[Instances, StageTimes | None]:
+        """What is in one frame, and the GPU's times of its stages where stage_times were asked for."""
+        return self(frame), self.timings
 
     def stream(self, frames: Iterable[AnyFrame]) -> Iterator[Instances]:
         """The results of frames in their order, as many under way as there are slots."""

@@ -25,6 +25,7 @@ from centermask_runtime.instances import BoxMasks, Instances
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.reference.overlap import box_iou
+from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 from tests.runtime.networks.test_onnx_runtime import tiny_graph
 from tests.support.places import NUCLEI
@@ -35,7 +36,7 @@ WHITE = np.full((64, 96, 3), 255, np.uint8)
 class Fixed:
     """A network that has one answer."""
 
-    description = "fixed"
+    description, batch = "fixed", 1
 
     def __init__(self, spec: ModelSpec, outputs: PeakOutputs) -> None:
         self.spec, self.outputs = spec, outputs
@@ -57,7 +58,7 @@ def changed(outputs: PeakOutputs, order=None, **parts) -> PeakOutputs:
 
 
 def difference(spec, a, b, frame=WHITE, **thresholds):
-    one, other = (Pipeline(Fixed(spec, outputs), **thresholds) for outputs in (a, b))
+    one, other = (Pipeline(Fixed(spec, outputs), Selection.of(spec, **thresholds)) for outputs in (a, b))
     result = start(one, other)
     return result, compare_frame(result, one, other, frame)
 
@@ -85,7 +86,7 @@ def test_a_difference_that_was_put_in_comes_out(small_spec, apart):
     scores[0, 2] += 0.03
     boxes[0, 5] += 0.75
     frame = np.full((128, 192, 3), 255, np.uint8)  # twice the input: 0.75 input pixels are 1.5 source pixels
-    result, _ = difference(small_spec, apart, changed(apart, scores=scores, boxes=boxes), frame, score_threshold=0)
+    result, _ = difference(small_spec, apart, changed(apart, scores=scores, boxes=boxes), frame, conf=0)
     assert result.summary()["score"]["largest"] == pytest.approx(0.03, abs=1e-6)
     assert result.summary()["box"]["largest"] == pytest.approx(1.5, abs=1e-5)
     assert max(result.outputs["boxes"]) == pytest.approx(0.75, abs=1e-5)
@@ -115,9 +116,7 @@ def test_another_class_or_place_is_no_partner(small_spec, apart):
     labels, boxes = apart.labels.copy(), apart.boxes.copy()
     labels[0, 0] = (labels[0, 0] + 1) % 3
     boxes[0, 1] += 10
-    result, (_, _, found) = difference(
-        small_spec, apart, changed(apart, labels=labels, boxes=boxes), score_threshold=0.0
-    )
+    result, (_, _, found) = difference(small_spec, apart, changed(apart, labels=labels, boxes=boxes), conf=0.0)
     assert (found.only_a, found.only_b) == ((0, 1), (0, 1))
     assert len(result.pairs) == 6
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from centermask.cli.options import find_model
 from centermask.model.weights import load_weights
+from centermask.opening import find_model
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.images import read_image
 from centermask_runtime.networks.network import PeakOutputs

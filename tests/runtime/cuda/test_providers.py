@@ -14,6 +14,7 @@ from centermask_runtime.cuda.providers import PROVIDERS, installed_providers, op
 from centermask_runtime.errors import ModelError
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.pipeline.gpu import GpuPipeline
+from centermask_runtime.selection import Selection
 from tests.support.cuda_cpu.compare import gpu_is_there
 from tests.support.given_networks import RUNS_HW, CpuNetwork, UploadedNetwork, assert_same, given_sets, random_frames
 
@@ -90,8 +91,9 @@ def test_onnx_runtime_runs_on_the_gpu_or_says_why_not(gpu, small_spec, small_out
         gpu.destroy_stream(stream)
         pytest.skip(str(error))
     frames = [frame // 2 + 100 for frame in random_frames(4)]
-    cpu = Pipeline(OnnxRuntimeNetwork(path, threads=1), score_threshold=0.05)
-    with GpuPipeline(gpu, network, stream=stream, score_threshold=0.05) as pipeline:
+    selection = Selection.of(small_spec, conf=0.05)
+    cpu = Pipeline(OnnxRuntimeNetwork(path, threads=1), selection)
+    with GpuPipeline(gpu, network, selection, stream=stream) as pipeline:
         for frame in frames:
             found, expected = pipeline(frame), cpu(frame)
             assert len(found) == len(expected) and found.scores == pytest.approx(expected.scores, abs=1e-5)

@@ -24,6 +24,7 @@ from centermask_runtime.networks.onnx_runtime_gpu import NO_CPU_NODES, OnnxRunti
 from centermask_runtime.networks.tensorrt_engine import TensorRTEngine
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.pipeline.gpu import GpuPipeline
+from centermask_runtime.selection import Selection
 from tests.runtime.networks.test_onnx_runtime import tiny_graph
 from tests.support import fake_tensorrt_runtime
 from tests.support.given_networks import CpuNetwork, OnStream, assert_same, given_sets, random_frames
@@ -237,10 +238,10 @@ def test_bound_memory_gives_the_results_of_the_cpu_pipeline(driver, cpu_kernels,
     """The scores of this graph are the brightness of what it is given: the letterbox is in the comparison too."""
     frames = [np.full_like(frame, 200) // (2 + frame % 3) for frame in random_frames(5)]
     network = OnStream(driver, OnnxRuntimeGpuNetwork(onnx_file, 0, provider=CPU))
-    cpu = Pipeline(OnnxRuntimeNetwork(onnx_file, threads=1))
-    with GpuPipeline(driver, network, kernels=cpu_kernels, slots=2, score_threshold=0.05) as pipeline:
+    selection = Selection.of(network.spec, conf=0.05)
+    cpu = Pipeline(OnnxRuntimeNetwork(onnx_file, threads=1), selection)
+    with GpuPipeline(driver, network, selection, kernels=cpu_kernels, slots=2) as pipeline:
         found = list(pipeline.stream(frames))
-    cpu.score_threshold = 0.05
     for one, frame in zip(found, frames, strict=True):
         assert_same(one, cpu(frame))
     assert sum(map(len, found)) > 5

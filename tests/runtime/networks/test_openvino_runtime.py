@@ -21,11 +21,11 @@ from tests.support.places import NUCLEI
 ov = pytest.importorskip("openvino", reason="needs openvino: pip install -e '.[openvino]'")
 
 from centermask.cli import main  # noqa: E402
-from centermask.cli.options import find_model, open_network  # noqa: E402
 from centermask.data.dataset import load_dataset  # noqa: E402
 from centermask.data.formats.layouts import find_split  # noqa: E402
 from centermask.model.torch_network import TorchNetwork  # noqa: E402
 from centermask.model.weights import load_weights  # noqa: E402
+from centermask.opening import find_model, open_network  # noqa: E402
 from centermask_export.checks.ap import verify_ap  # noqa: E402
 from centermask_export.checks.outputs import compare_networks  # noqa: E402
 from centermask_export.to_onnx import export_onnx  # noqa: E402
@@ -145,7 +145,7 @@ def test_arithmetic_is_float32_unless_the_model_asks_for_bf16(write):
 
 def test_threads_are_what_was_asked(write):
     with OpenVinoNetwork(write(), threads=1) as network:
-        assert network._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == 1
+        assert network._compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
 @pytest.mark.parametrize("n", [1, 3])

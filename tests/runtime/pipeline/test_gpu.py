@@ -53,12 +53,12 @@ def test_every_frame_equals_the_cpu_pipeline(driver, cpu_kernels, spec, slots):
 @pytest.mark.parametrize(
     "selection",
     [
-        {"score_threshold": 0.6},
-        {"mask_threshold": 0.1, "score_threshold": 0.0},
-        {"max_detections": 2},
+        {"conf": 0.6},
+        {"mask_threshold": 0.1, "conf": 0.0},
+        {"max_det": 2},
         {"classes": ["dog", 2]},
         {"classes": []},
-        {"score_threshold": 1.0},
+        {"conf": 1.0},
     ],
 )
 def test_selection_is_that_of_the_cpu_pipeline(driver, cpu_kernels, spec, selection):
@@ -146,8 +146,8 @@ def released(tmp_path_factory):
     """Graph level -> what makes the released model at a small size: exported, and PyTorch's dense heads."""
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
-    from centermask.cli.options import find_model
     from centermask.model.weights import load_weights
+    from centermask.opening import find_model
     from centermask_export.options import ExportOptions
     from centermask_export.to_onnx import export_onnx
 
@@ -170,7 +170,7 @@ def test_the_released_model_finds_the_same_nuclei_as_on_the_cpu(driver, cpu_kern
     class Direct:
         """The same network outside the pipeline."""
 
-        spec, description = truth.spec, "direct"
+        spec, description, batch = truth.spec, "direct", 1
 
         def run(self, images):
             arrays = [np.empty(field.shape, field.dtype) for field in layout.fields.values()]

@@ -131,13 +131,6 @@ def test_a_network_bound_to_another_stream_is_refused(driver, cpu_kernels, small
     assert network.closed  # the pipeline's from the call on
 
 
-def test_a_selection_that_is_refused_closes_the_network(driver, cpu_kernels, small_spec):
-    network = GivenNetwork(driver, small_spec, [])
-    with pytest.raises(UsageError):
-        GpuPipeline(driver, network, kernels=cpu_kernels, classes=["no such class"])
-    assert network.closed
-
-
 @pytest.mark.parametrize("body_fails", [False, True])
 def test_after_an_error_that_stays_everything_is_given_back_and_the_first_error_is_seen(
     cpu_kernels, small_spec, body_fails

@@ -57,7 +57,7 @@ def test_a_pipeline_finds_in_nv12_what_it_finds_in_the_converted_frame(small_spe
     class Network:
         """Remembers the images that it is given."""
 
-        spec, description = small_spec, "given"
+        spec, description, batch = small_spec, "given", 1
         arrays = next(given_sets(small_spec, 1))
 
         def run(self, images):

@@ -23,6 +23,7 @@ from centermask_runtime.reference.overlay import DrawStyle, draw
 from centermask_runtime.reference.peaks import decode_boxes, top_peaks
 from centermask_runtime.reference.preprocess import letterbox as reference_letterbox
 from centermask_runtime.reference.rle import encode_counts
+from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
 
@@ -225,13 +226,8 @@ def results_equal_reference(
     """select, masks, runs and draw on a batch against postprocess, BoxMasks.rles and draw. Returns the truth."""
     count = len(outputs.scores)
     most = spec.max_detections if max_detections is None else max_detections
-    truth = [
-        postprocess(
-            outputs, n, letterbox, spec, score_threshold=score_threshold, mask_threshold=mask_threshold,
-            max_detections=most, classes=classes,
-        )
-        for n in range(count)
-    ]  # fmt: skip
+    selection = Selection(score_threshold, mask_threshold, most, classes)
+    truth = [postprocess(outputs, n, letterbox, spec, selection) for n in range(count)]
     allowed = np.array([classes is None or c in classes for c in range(spec.num_classes)], np.uint8)
     mask_bytes = [sum(crop.nbytes for crop in one.masks.packed) for one in truth]
     run_totals = [sum(len(_runs(rle)) for rle in one.masks.rles()) for one in truth]

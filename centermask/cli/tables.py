@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
+from centermask.progress import progress_bar
 from centermask_runtime.speed import REPORTED_FPS, REPORTED_ON, SpeedReport
 
 if TYPE_CHECKING:
@@ -20,12 +21,9 @@ if TYPE_CHECKING:
     from centermask_export.checks.outputs import ParityReport
 
 
-def bar(note: str = "") -> Progress:
+def bar() -> Progress:
     """A progress bar on stderr, so that stdout stays for results."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"), console=Console(stderr=True),
-    )  # fmt: skip
+    return progress_bar(Console(stderr=True))
 
 
 @contextlib.contextmanager

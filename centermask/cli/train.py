@@ -15,7 +15,7 @@ from centermask.config import load_config
 from centermask.opening import find_model
 from centermask.training.interrupt import Terminated
 from centermask.training.schedule import full_rate
-from centermask_runtime.errors import UsageError
+from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.packages import need
 
 TERMINATED = 143  # 128 + SIGTERM, as shells have it
@@ -48,7 +48,7 @@ TERMINATED = 143  # 128 + SIGTERM, as shells have it
 @click.option("--resume", type=click.Path(path_type=Path), help="Continue the run in this folder.")
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw results, batches, curves into the run.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run folder.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--quiet", is_flag=True, help="No progress bar and no table of epochs, only the result.")
 def train(
     config: Path | None, data: Path | None, annotations: Path | None, images: Path | None,
     val_annotations: Path | None, val_images: Path | None, weights: str | None, compile: bool,
@@ -66,10 +66,6 @@ def train(
         need("matplotlib", "train", "drawing plots; or train with --no-plots")
     if tensorboard:
         need("tensorboard", "train", "--tensorboard")
-    from centermask.training.progress import TrainingDisplay  # these need torch
-    from centermask.training.run_folder import DataSource, RunFolder
-    from centermask.training.trainer import Trainer
-
     if num_gpus is not None and device == "cpu":
         raise UsageError(
             f"--num-gpus {num_gpus} makes no sense with --device cpu; start processes on the CPU with torchrun "
@@ -77,9 +73,6 @@ def train(
         )
     if resume is not None:
         _only_how_to_resume(click.get_current_context())
-        run = RunFolder(resume)
-        settings, sources = run.read()
-        train_set, val_set = (source.load() for source in sources)
     else:
         if config is None:
             raise UsageError("Name what to train by --config, such as dla_34, or a run by --resume.")
@@ -87,19 +80,28 @@ def train(
         settings = load_config(config, (*_as_overrides(shortcuts), *compiled, *overrides))
         if annotations is not None and (val_annotations is None or val_images is None):
             raise UsageError(f"--annotations {annotations} needs --val-annotations and --val-images to validate on.")
+        start = None if weights is None else _weights_file(weights)
         train_set = open_dataset(data, "train", annotations, images)
         val_set = open_dataset(data, "val", val_annotations, val_images)
+    from centermask.training.progress import TrainingDisplay  # these need torch: seconds
+    from centermask.training.run_folder import DataSource, RunFolder
+    from centermask.training.trainer import Trainer
+
+    if resume is not None:
+        run = RunFolder(resume)
+        settings, sources = run.read()
+        train_set, val_set = (source.load() for source in sources)
+    else:
         run = RunFolder.choose(output, name or settings.name)
-    start = None if weights is None else _weights_file(weights)
     display = TrainingDisplay(quiet=quiet)
     trainer = Trainer(settings, train_set, val_set, run, device=device, devices=num_gpus, display=display)
-    run, quiet = trainer.run, quiet or not trainer.group.main
+    run, others = trainer.run, not trainer.group.main
     if resume is not None:
         trainer.resume()
     else:  # nothing is written before all of it is known to go together
         if start is not None:
             report = trainer.start_from(start)
-            Console(quiet=quiet).print(weights_table(report))
+            Console(quiet=quiet or others).print(weights_table(report))
         trainer.make_run_folder((DataSource.of(train_set), DataSource.of(val_set)))
     if plots:
         from centermask.training.listeners.plots import add_plots  # needs matplotlib
@@ -126,7 +128,7 @@ def train(
             raise SystemExit(TERMINATED) from None
         raise
     title = f"{run.best}, mask threshold {result.spec.mask_threshold}"
-    Console(quiet=quiet).print(metrics_table(result.metrics, title))
+    Console(quiet=others).print(metrics_table(result.metrics, title))
 
 
 def _only_how_to_resume(context: click.Context) -> None:
@@ -139,7 +141,11 @@ def _only_how_to_resume(context: click.Context) -> None:
 
 def _weights_file(weights: str) -> Path:
     path = Path(weights)
-    return path if path.suffix or path.exists() else find_model(weights)
+    if not path.suffix and not path.exists():
+        return find_model(weights)
+    if not path.is_file():
+        raise ModelError(f"There is no weights file {path}.")
+    return path
 
 
 def _as_overrides(shortcuts: dict[str, int | float | None]) -> list[str]:

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Self
 
+STOPPING = b"\nStopping after this step, then saving. Ctrl-C again stops at once.\n"
+STDERR = 2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a cluster that wants its machine back sends the second
 
 
@@ -18,10 +22,12 @@ class Terminated(KeyboardInterrupt):
 class DeferredInterrupt:
     """A context manager in which the first SIGINT or SIGTERM waits for a look() and a second one interrupts at once.
 
-    Outside of the main thread, where Python allows no handler, it changes nothing.
+    announce: whether the first one is answered on stderr at once, as a step can take many seconds.
+    Outside of the main thread, where Python allows no handler, nothing changes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, announce: bool = False) -> None:
+        self._announce = announce
         self._number: int | None = None
         self._before: dict[signal.Signals, object] = {}
 
@@ -54,3 +60,6 @@ class DeferredInterrupt:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.look()
         self._number = number
+        if self._announce:
+            with contextlib.suppress(OSError):  # closed
+                os.write(STDERR, STOPPING)  # not print(), which the signal may have interrupted

@@ -65,7 +65,7 @@ class Trainer:
         self.plan.rank = self.group.rank
         self.run = RunFolder(Path(self.group.from_main(str(run.path))))  # others may have found another name free
         self.display = display if display is not None and self.group.main else TrainingDisplay(quiet=True)
-        self.callbacks, self.interrupt = Callbacks(), DeferredInterrupt()
+        self.callbacks, self.interrupt = Callbacks(), DeferredInterrupt(announce=self.group.main)
         self.validator = Validator(val_set, self.fabric.device, self.group, self.display, self.interrupt)
         torch.manual_seed(config.train.seed)
         self.model = build_model(config, self.spec.num_classes).to(self.fabric.device)

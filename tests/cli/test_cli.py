@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command as people use it: a process, its files, its exit code, and one sentence when something is wrong."""
+"""The commands as people use them: their files, their exit codes, and one sentence when something is wrong."""
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
+import pty
+import re
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
-import time
+import termios
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -20,9 +26,11 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
+from centermask.cli import main
 from centermask.config import parse_config
 from centermask.model.weights import build_model, save_weights, spec_of
 from tests.support.places import NUCLEI, ROOT
+from tests.support.processes import environment
 
 TINY = """
 name: tiny
@@ -32,27 +40,33 @@ train: {epochs: 2, batch: 2, lr: 1e-3, warmup_steps: 1, workers: 0, precision: 3
 """
 
 
-def run(*arguments: object, cwd: Path = ROOT, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "centermask", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, env=environment(),
-    )  # fmt: skip
-    assert done.returncode == expect, (done.returncode, done.stdout, done.stderr)
-    return done
+@pytest.fixture
+def run(capsys, monkeypatch) -> Callable[..., str]:
+    """Runs a command in this process that must succeed; what it prints on stdout."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run_to_its_end(*arguments: object) -> str:
+        main([*map(str, arguments)])
+        return capsys.readouterr().out
+
+    return run_to_its_end
 
 
-def environment() -> dict[str, str]:
-    paths = os.pathsep.join(str(ROOT / part) for part in ("", "export", "runtime"))
-    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+@pytest.fixture
+def error_of(capsys, monkeypatch) -> Callable[..., str]:
+    """Runs a command in this process that must fail with `code`; its one sentence."""
+    monkeypatch.setenv("COLUMNS", "200")
 
+    def run_to_its_error(*arguments: object, code: int) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            main([*map(str, arguments)])
+        stderr = capsys.readouterr().err
+        assert stopped.value.code == code, stderr
+        sentences = [line for line in stderr.splitlines() if line.startswith("Error: ")]
+        assert len(sentences) == 1, stderr
+        return sentences[0]
 
-def error_of(*arguments: object, code: int, cwd: Path = ROOT) -> str:
-    """The sentence of a command that must fail with `code`; a traceback is a failure of this test."""
-    stderr = run(*arguments, expect=code, cwd=cwd).stderr
-    assert "Traceback" not in stderr, stderr
-    sentences = [line for line in stderr.splitlines() if line.startswith("Error: ")]
-    assert len(sentences) == 1, stderr
-    return sentences[0]
+    return run_to_its_error
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +84,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def onnx_model(weights) -> Path:
-    run("export", "--model", weights, "--output", weights.with_suffix(".onnx"))
+    main(["export", "--model", str(weights), "--output", str(weights.with_suffix(".onnx"))])
     return weights.with_suffix(".onnx")
 
 
@@ -99,11 +113,11 @@ def test_predict_with_an_onnx_file_needs_no_torch(onnx_model, tmp_path):
     subprocess.run([*command, "--source", str(image), "--output", str(tmp_path / "out")], check=True, env=env)
 
 
-def test_predict_on_a_folder_draws_every_image_and_writes_coco_json(onnx_model, tmp_path):
+def test_predict_on_a_folder_draws_every_image_and_writes_coco_json(onnx_model, tmp_path, run):
     done = run(
         "predict", "--model", onnx_model, "--source", NUCLEI / "val", "--output", tmp_path, "--conf", 0.01, "--json"
     )
-    summary = json.loads(done.stdout.splitlines()[-1])
+    summary = json.loads(done.splitlines()[-1])
     names = sorted(path.name for path in (NUCLEI / "val").iterdir())
     results = COCO(str(tmp_path / "predictions.json"))
     assert sorted(image["file_name"] for image in results.dataset["images"]) == names
@@ -116,7 +130,7 @@ def test_predict_on_a_folder_draws_every_image_and_writes_coco_json(onnx_model, 
         assert drawn.shape == source.shape and (drawn != source).any()
 
 
-def test_predict_on_a_video_keeps_its_frames_and_size(onnx_model, clip, tmp_path):
+def test_predict_on_a_video_keeps_its_frames_and_size(onnx_model, clip, tmp_path, run):
     run("predict", "--model", onnx_model, "--source", clip, "--output", tmp_path, "--conf", 0.01)
     with av.open(str(tmp_path / "slide.mp4")) as container:
         frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
@@ -124,7 +138,7 @@ def test_predict_on_a_video_keeps_its_frames_and_size(onnx_model, clip, tmp_path
     assert len(COCO(str(tmp_path / "predictions.json")).dataset["images"]) == 12
 
 
-def test_a_bad_file_in_a_folder_does_not_stop_the_rest(onnx_model, tmp_path):
+def test_a_bad_file_in_a_folder_does_not_stop_the_rest(onnx_model, tmp_path, error_of):
     folder = tmp_path / "in"
     shutil.copytree(NUCLEI / "val", folder)
     (folder / "aaa.png").write_bytes((folder / "f6863b83d75e5927.png").read_bytes()[:300])
@@ -135,7 +149,7 @@ def test_a_bad_file_in_a_folder_does_not_stop_the_rest(onnx_model, tmp_path):
     assert "2 of 9 inputs could not be read" in error_of(*command, code=3)
 
 
-def test_a_folder_of_bad_images_alone_leaves_no_output(onnx_model, tmp_path):
+def test_a_folder_of_bad_images_alone_leaves_no_output(onnx_model, tmp_path, error_of):
     folder = tmp_path / "in"
     folder.mkdir()
     command = "predict", "--model", onnx_model, "--source", folder, "--output", tmp_path / "out"
@@ -146,7 +160,7 @@ def test_a_folder_of_bad_images_alone_leaves_no_output(onnx_model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_predict_does_not_overwrite_its_own_source(onnx_model, clip, tmp_path):
+def test_predict_does_not_overwrite_its_own_source(onnx_model, clip, tmp_path, error_of):
     image = tmp_path / "a.png"
     shutil.copy(ROOT / "samples" / "images" / "tissue.png", image)
     shutil.copy(clip, tmp_path / "slide.mp4")
@@ -157,7 +171,7 @@ def test_predict_does_not_overwrite_its_own_source(onnx_model, clip, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_images_of_one_name_and_two_kinds_give_two_pictures(onnx_model, tmp_path):
+def test_images_of_one_name_and_two_kinds_give_two_pictures(onnx_model, tmp_path, run):
     image = cv2.imread(str(ROOT / "samples" / "images" / "tissue.png"))[:64, :64]
     (tmp_path / "in").mkdir()
     for name in ("a.png", "a.bmp"):
@@ -172,40 +186,41 @@ def test_the_benchmark_script_is_the_command(onnx_model):
     assert done.returncode == 3 and done.stderr.startswith("Error: gone.mp4") and "Traceback" not in done.stderr
 
 
-def test_export_prints_a_parity_table_and_val_reads_both_artefacts(weights, onnx_model):
+def test_export_prints_a_parity_table_and_val_reads_both_artefacts(weights, onnx_model, run):
     done = run("export", "--model", weights, "--output", onnx_model, "--json")
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(done.splitlines()[-1])
     assert report["ok"] and report["images"] == 2 and report["matched"] > 0
     assert {output["name"] for output in report["outputs"]} == {"scores", "boxes", "shapes", "saliency"}
     metrics = [
-        json.loads(run("val", "--model", model, "--data", NUCLEI, "--json").stdout.splitlines()[-1])
+        json.loads(run("val", "--model", model, "--data", NUCLEI, "--json").splitlines()[-1])
         for model in (weights, onnx_model)
     ]
     assert metrics[0]["segm"]["AP"] == pytest.approx(metrics[1]["segm"]["AP"], abs=1e-3)
 
 
-def test_benchmark_prints_one_json_line_last(onnx_model, clip):
+def test_benchmark_prints_one_json_line_last(onnx_model, clip, run):
     done = run("benchmark", "--model", onnx_model, "--source", clip, "--warmup", 2, "--frames", 5)
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(done.splitlines()[-1])
     assert report["frames"] == 5 and report["frame_hw"] == [120, 160]
     assert [stage["stage"] for stage in report["stages"]] == ["preprocess", "network", "postprocess", "total"]
     assert report["reported_on"] == "a GPU we could not establish"
     assert report["ratio_to_reported"] == pytest.approx(report["fps"] / 25.2, abs=1e-3)
 
 
-def test_train_writes_a_run_that_val_accepts(tmp_path):
+def test_train_writes_a_run_that_val_accepts(tmp_path, run):
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
     command = "train", "--config", config, "--data", NUCLEI, "--output", tmp_path, "--epochs", 1, "--quiet"
-    run(*command, "--no-plots")
+    shown = run(*command, "--no-plots")
     folder = tmp_path / "tiny"
+    assert shown.startswith(f"{folder / 'weights' / 'best.safetensors'}, mask threshold") and "epoch" not in shown
     assert {path.name for path in folder.iterdir()} == {
         "args.yaml", "data.json", "results.csv", "checkpoint.pt", "weights",
     }  # fmt: skip
     run("val", "--model", folder / "weights" / "best.safetensors", "--data", NUCLEI)
 
 
-def test_a_failed_start_of_a_training_leaves_no_folder(tmp_path):
+def test_a_failed_start_of_a_training_leaves_no_folder(tmp_path, error_of):
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
     command = "train", "--config", config, "--data", NUCLEI, "--output", tmp_path / "runs", "--quiet"
@@ -213,7 +228,7 @@ def test_a_failed_start_of_a_training_leaves_no_folder(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_damaged_image_in_a_worker_is_one_sentence(tmp_path):
+def test_a_damaged_image_in_a_worker_is_one_sentence(tmp_path, error_of):
     shutil.copytree(NUCLEI, tmp_path / "data")
     for image in (tmp_path / "data" / "train").glob("*.png"):
         image.write_bytes(image.read_bytes()[:300])
@@ -223,22 +238,38 @@ def test_a_damaged_image_in_a_worker_is_one_sentence(tmp_path):
     assert ".png" in error_of(*command, "--workers", 1, code=3)
 
 
-def test_ctrl_c_in_training_saves_and_names_the_command_that_goes_on(tmp_path):
+def test_ctrl_c_in_training_is_answered_saves_and_names_the_command_that_goes_on(tmp_path):
+    """In a terminal of 80 columns, where the bar, the count and the time left must be seen."""
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
     command = [sys.executable, "-m", "centermask", "train", "--config", str(config), "--data", str(NUCLEI)]
-    options = ["--output", str(tmp_path), "--epochs=500", "--quiet", "--workers=1", "--set", "train.val_every=500"]
+    options = ["--output", str(tmp_path), "--epochs=500", "--no-plots", "--workers=1", "--set", "train.val_every=500"]
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    env = {**environment(), "TERM": "xterm"}
+    del env["COLUMNS"]
     process = subprocess.Popen(
-        [*command, *options], cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, *options], cwd=ROOT, env=env, stdin=inside, stdout=inside, stderr=inside, start_new_session=True
     )
-    checkpoint = tmp_path / "tiny" / "checkpoint.pt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the worker gets it too
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert f"--resume {tmp_path / 'tiny'}" in stderr and "Traceback" not in stderr
+    os.close(inside)
+    checkpoint, written, asked = tmp_path / "tiny" / "checkpoint.pt", b"", False
+    while process.poll() is None or select.select([terminal], [], [], 0)[0]:
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                written += os.read(terminal, 1 << 16)
+            except OSError:  # the process has closed its side
+                break
+        if not asked and checkpoint.exists():
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the worker gets it too
+            asked = True
+    os.close(terminal)
+    assert process.wait(timeout=60) == 130, written
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+    bars = [line for line in re.split(r"[\r\n]+", text) if line.startswith("epoch ") and "━" in line]
+    assert bars and all(len(line) <= 80 for line in bars)
+    assert re.match(r"epoch \d+ [━╸╺]+ +\d+/500 [\d:-]+ loss [\d.]+ mask [\d.]+ heatmap ", bars[-1]), bars[-1]
+    assert text.index("Stopping after this step") < text.index("Stopped after step")
+    assert f"--resume {tmp_path / 'tiny'}" in text.replace("\r\n", "") and "Traceback" not in text
     assert not list((tmp_path / "tiny").rglob("*.partial"))
 
 
@@ -272,13 +303,16 @@ def test_ctrl_c_in_training_saves_and_names_the_command_that_goes_on(tmp_path):
             "needs --val-annotations",
         ),
         (["train", "--config", "CONFIG", "--data", "NUCLEI", "--val-annotations", "a.json"], 2, "--data"),
+        (["train", "--config", "CONFIG", "--data", "NUCLEI", "--weights", "gone.pth"], 4, "no weights file gone.pth"),
         (["train", "--resume", "."], 3, "data.json"),
         (["train", "--resume", ".", "--device", "cpu", "--quiet"], 3, "data.json"),
         (["train", "--resume", ".", "--epochs", "300"], 2, "leave the other options out"),
         (["train", "--resume", ".", "--output", "runs/train"], 2, "leave the other options out"),
     ],
 )
-def test_bad_input_gives_one_sentence_and_its_exit_code(arguments, code, sentence, onnx_model, tmp_path):
+def test_bad_input_gives_one_sentence_and_its_exit_code(
+    arguments, code, sentence, onnx_model, tmp_path, error_of, monkeypatch
+):
     (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "text.json").write_text("not JSON")
     (tmp_path / "text.safetensors").write_text("not tensors")
@@ -293,10 +327,38 @@ def test_bad_input_gives_one_sentence_and_its_exit_code(arguments, code, sentenc
         "NUCLEI": NUCLEI,
     }
     before = sorted(tmp_path.rglob("*"))
-    message = error_of(*(places.get(argument, argument) for argument in arguments), code=code, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    message = error_of(*(places.get(argument, argument) for argument in arguments), code=code)
     assert sentence in message
     assert sorted(tmp_path.rglob("*")) == before, "a failed command left something behind"
 
 
-def test_an_unknown_option_is_a_usage_error():
-    assert "--modle" in run("predict", "--modle", "x", expect=2).stderr
+def test_mistakes_in_the_options_of_train_are_found_before_torch_is_imported(tmp_path):
+    (tmp_path / "config.yaml").write_text(TINY)
+    lines = [
+        "train",
+        "train --config nowhere",
+        "train --config config.yaml",
+        "train --config config.yaml --data nowhere",
+        "train --config config.yaml --data nowhere --set train.epoch=3",
+        "train --config config.yaml --data nowhere --weights gone.pth",
+        "train --config config.yaml --data nowhere --batch 0",
+        "train --num-gpus 2 --device cpu",
+        "train --resume . --epochs 3",
+        "train --fancy",
+    ]
+    code = f"""
+import sys
+from centermask.cli import main
+for line in {lines!r}:
+    try:
+        main(line.split())
+    except SystemExit as stopped:
+        print(line, stopped.code)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), check=True, capture_output=True, text=True
+    )
+    assert [line.rsplit(maxsplit=1)[0] for line in done.stdout.splitlines()] == lines
+    assert all(line.endswith((" 2", " 3", " 4")) for line in done.stdout.splitlines())

@@ -17,7 +17,7 @@ import pytest
 import centermask.cli
 from centermask.cli import cli, main
 from centermask.cli.commands import COMMANDS
-from tests.cli.test_cli import environment
+from tests.support.processes import environment
 
 EXTRAS = {
     "torch", "pycocotools", "lightning_fabric", "matplotlib", "tensorboard", "onnx", "onnxscript", "openvino",

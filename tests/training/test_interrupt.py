@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ctrl-C is answered when it is pressed, and obeyed at a look()."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from centermask.training.interrupt import DeferredInterrupt
+
+
+@pytest.mark.parametrize(("announce", "said"), [(True, "Stopping after this step"), (False, "")])
+def test_the_first_ctrl_c_is_answered_at_once_where_that_is_wanted(announce, said, capfd):
+    with DeferredInterrupt(announce=announce) as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert capfd.readouterr().err.strip().startswith(said) and interrupt.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert not capfd.readouterr().err

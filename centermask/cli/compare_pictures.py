@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask.evaluation.pictures import beside
 from centermask_export.checks.objects import FrameDifference
 from centermask_runtime.instances import Instances
 from centermask_runtime.reference import overlay
 
 ONLY_A_BGR, ONLY_B_BGR = overlay.PALETTE_BGR[5], overlay.PALETTE_BGR[1]  # vermilion and sky blue
-TITLE_HEIGHT = 26  # pixels
 MOST_LABELS = 10  # with more, names hide what differs
 SMALLEST_SIDE = 320  # narrower frames are enlarged, so that the titles fit
 
@@ -39,7 +39,7 @@ def side_by_side(
         f"B {Path(names[1]).name}: {len(b)} objects",
         f"{pixels} pixels differ, {alone} objects alone",
     )
-    return np.hstack([_panel(picture, title) for picture, title in zip((*drawn, changed), titles, strict=True)])
+    return beside([_enlarged(picture) for picture in (*drawn, changed)], titles)
 
 
 def _numbers(difference: FrameDifference) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -68,10 +68,6 @@ def mask_differences(
     return only_a, only_b
 
 
-def _panel(picture: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
+def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     scale = max(1, -(-SMALLEST_SIDE // picture.shape[1]))
-    picture = np.repeat(np.repeat(picture, scale, axis=0), scale, axis=1)
-    strip = np.full((TITLE_HEIGHT, picture.shape[1], 3), 255, np.uint8)
-    text = title.encode("ascii", "replace").decode()
-    cv2.putText(strip, text, (6, 18), overlay.FONT, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.pad(np.vstack((strip, picture)), ((0, 0), (0, 4), (0, 0)), constant_values=255)
+    return np.repeat(np.repeat(picture, scale, axis=0), scale, axis=1)

@@ -12,7 +12,7 @@ from rich.console import Console
 from centermask.cli.options import require_export
 from centermask.cli.predict_run import RESULTS, predict_images, predict_video
 from centermask.cli.tables import parity_table, speed_table
-from centermask.evaluation.contact_sheet import contact_sheet
+from centermask.evaluation.pictures import contact_sheet
 from centermask.opening import find_model
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import image_files, read_image

@@ -9,6 +9,7 @@ import click
 
 from centermask.cli.options import data_options, open_dataset
 from centermask.cli.tables import loop_bar
+from centermask.evaluation.pictures import beside
 from centermask_runtime.errors import UsageError
 from centermask_runtime.packages import need
 from centermask_runtime.reference import overlay
@@ -35,7 +36,7 @@ def visualize(
     Predictions are left, annotations right.
     """
     need("pycocotools", "train", "reading data sets and results")
-    from centermask.evaluation.pictures import beside, draw_truth, of_image, result_instances  # needs pycocotools
+    from centermask.evaluation.drawing import draw_truth, of_image, result_instances  # these need pycocotools
     from centermask.evaluation.results_file import read_results
 
     if data is not None and dataset is not None:
@@ -57,5 +58,5 @@ def visualize(
             drawn = overlay.draw(image, instances, overlay.DrawStyle(boxes=boxes, labels=labels))
             annotated = draw_truth(truth, index, image, boxes=boxes, labels=labels)
             captions = f"prediction, score >= {conf:g}", "ground truth"
-            write_picture(names[index], beside(drawn, annotated, captions))
+            write_picture(names[index], beside((drawn, annotated), captions))
     click.echo(f"{len(truth)} pictures in {output}")

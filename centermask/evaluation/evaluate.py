@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AP of a network on a data set, through the very pipeline that users run. No torch here: an ONNX file needs none."""
+"""AP of a network on a data set, through the CPU's Pipeline. No torch here: an ONNX file needs none.
+
+Users run that pipeline or GpuPipeline, which gives the same bits: here the outputs of a GPU's network come to the host.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from centermask.data.dataset import Dataset
-from centermask.evaluation.classes import ids_by_name, some
 from centermask.evaluation.coco_ap import Metrics, coco_ap, load_ground_truth
-from centermask_runtime.errors import DataError
+from centermask_runtime.errors import DataError, some
 from centermask_runtime.networks.network import Network
 from centermask_runtime.pipeline.cpu import Pipeline, postprocess
 from centermask_runtime.progress import Progress, silent
@@ -97,7 +99,13 @@ def choose_mask_threshold(
     limit = network.spec.max_detections
     results = {threshold: share.join(found) for threshold, found in results.items()}
     table = {t: coco_ap(truth, found, limit, kinds=("segm",))["segm"]["AP"] for t, found in results.items()}
-    return max(table, key=lambda one: (-1 if math.isnan(table[one]) else table[one], -abs(one - 0.5))), table
+    return _best_threshold(table), table
+
+
+def _best_threshold(table: Mapping[float, float]) -> float:
+    finite = {threshold: -1.0 if math.isnan(ap) else ap for threshold, ap in table.items()}
+    highest = max(finite.values())
+    return min((threshold for threshold, ap in finite.items() if ap == highest), key=lambda one: abs(one - 0.5))
 
 
 def category_ids_for(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
@@ -117,3 +125,14 @@ def category_ids_for(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
             f"was trained for {some(spec.class_names)}; give them the ids that it was trained with."
         )
     return dataset.category_ids
+
+
+def ids_by_name(names: Sequence[str], dataset: Dataset) -> tuple[int, ...] | None:
+    """The data set's category id of each name; None unless they are all of its names, and each is there once.
+
+    The name decides, as each layout numbers the same classes in its own way: COCO from 1 or with gaps, YOLO from 0.
+    """
+    if len(set(names)) != len(names) or sorted(names) != sorted(dataset.class_names):
+        return None
+    id_of = dict(zip(dataset.class_names, dataset.category_ids, strict=True))
+    return tuple(id_of[name] for name in names)

@@ -14,7 +14,8 @@ from centermask.data.dataset import Dataset
 from centermask.evaluation.coco_ap import load_ground_truth
 from centermask.evaluation.confusion import confusion_matrix, matrix_csv
 from centermask.evaluation.curves import curves
-from centermask.evaluation.pictures import draw_truth, encode, mosaic, of_image, result_instances
+from centermask.evaluation.drawing import draw_truth, of_image, result_instances
+from centermask.evaluation.pictures import encode, square_sheet
 from centermask.evaluation.plots import draw_confusion_matrix, draw_f1_curve, draw_pr_curve
 from centermask_runtime.errors import DataError
 from centermask_runtime.partial_file import write_whole
@@ -63,5 +64,5 @@ def write_sheets(folder: Path, dataset: Dataset, results: list[dict[str, Any]], 
                 found.get(record.id, []), (record.height, record.width), dataset.class_names, dataset.category_ids
             )
             predictions.append(overlay.draw(image, instances))
-        write_whole(folder / f"val_batch{sheet}_labels.jpg", encode(mosaic(labels), ".jpg"))
-        write_whole(folder / f"val_batch{sheet}_pred.jpg", encode(mosaic(predictions), ".jpg"))
+        write_whole(folder / f"val_batch{sheet}_labels.jpg", encode(square_sheet(labels), ".jpg"))
+        write_whole(folder / f"val_batch{sheet}_pred.jpg", encode(square_sheet(predictions), ".jpg"))

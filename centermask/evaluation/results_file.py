@@ -10,8 +10,8 @@ from typing import Any
 from centermask.data.checks import check_box, check_mask, refuse
 from centermask.data.dataset import Dataset
 from centermask.data.json_file import read_json
-from centermask.evaluation.classes import ids_by_name, some
-from centermask_runtime.errors import DataError
+from centermask.evaluation.evaluate import ids_by_name
+from centermask_runtime.errors import DataError, some
 
 
 def read_results(path: Path, dataset: Dataset) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from centermask import __version__
 from centermask.config import parse_config
-from centermask.evaluation.classes import some
-from centermask_runtime.errors import CenterMaskError, DataError
+from centermask_runtime.errors import CenterMaskError, DataError, some
 
 if TYPE_CHECKING:
     from centermask.training.trainer import Trainer

@@ -11,7 +11,7 @@ CenterMaskError          exit code 1   something failed while running
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class CenterMaskError(Exception):
@@ -47,3 +47,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(known)}"
+
+
+def some(values: Sequence[object]) -> str:
+    """The first few values, for a sentence."""
+    shown = ", ".join(str(value) for value in values[:5])
+    return f"{shown}, ... ({len(values)} in all)" if len(values) > 5 else shown

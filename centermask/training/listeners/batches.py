@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from centermask.config import STRIDE
 from centermask.data.loader import Batch
-from centermask.evaluation.pictures import Picture, mosaic
+from centermask.evaluation.pictures import Picture, square_sheet
 from centermask_runtime.instances import BoxMasks, Instances
 from centermask_runtime.reference import overlay
 from centermask_runtime.reference.masks import pixel_rects
@@ -25,7 +25,7 @@ def draw_batch(batch: Batch, class_names: tuple[str, ...]) -> Picture:
     pictures = []
     for index, image in enumerate(_images(batch)):
         pictures.append(overlay.draw(image, _instances(batch, index, class_names), overlay.DrawStyle(scores=False)))
-    return mosaic(pictures)
+    return square_sheet(pictures)
 
 
 def draw_targets(batch: Batch) -> Picture:
@@ -44,7 +44,7 @@ def draw_targets(batch: Batch) -> Picture:
         for x, y in np.floor(centres).astype(int).tolist():
             cv2.drawMarker(picture, (x, y), (255, 255, 255), cv2.MARKER_CROSS, 7, 1)
         pictures.append(picture)
-    return mosaic(pictures)
+    return square_sheet(pictures)
 
 
 def _images(batch: Batch) -> Sequence[Picture]:

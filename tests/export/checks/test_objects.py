@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from centermask.cli import main
-from centermask.cli.compare_pictures import ONLY_A_BGR, ONLY_B_BGR, TITLE_HEIGHT, side_by_side
+from centermask.cli.compare_pictures import ONLY_A_BGR, ONLY_B_BGR, side_by_side
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
+from centermask.evaluation.pictures import CAPTION_HEIGHT, GAP
 from centermask_export.checks.ap import ApDropError, ApReport, verify_ap
 from centermask_export.checks.objects import Limits, compare_frame, match_objects, start
 from centermask_runtime.errors import UsageError
@@ -174,11 +175,11 @@ def test_pictures_show_what_only_one_side_has(small_spec, apart):
     a, b = changed(full, scores=scores), changed(full, scores=fewer, boxes=shifted)
     _, (found_a, found_b, found) = difference(small_spec, a, b, frame)
     picture = side_by_side(frame, found_a, found_b, found, ("a.onnx", "b.xml"))
-    assert picture.shape == (640 + TITLE_HEIGHT, 3 * 964, 3)
-    panel = picture[TITLE_HEIGHT:, 2 * 964 : 2 * 964 + 960]
+    assert picture.shape == (640 + CAPTION_HEIGHT, 3 * 960 + 2 * GAP, 3)
+    panel = picture[CAPTION_HEIGHT:, -960:]
     only_a, only_b = (np.all(panel == colour, axis=2).sum() for colour in (ONLY_A_BGR, ONLY_B_BGR))
     assert (only_a, only_b) == (160 * 160 + 20 * 160, 20 * 160)
-    edges = [picture[TITLE_HEIGHT + 440, start + 35 : start + 45] for start in (0, 964)]
+    edges = [picture[CAPTION_HEIGHT + 440, start + 35 : start + 45] for start in (0, 960 + GAP)]
     assert not np.array_equal(*edges)  # A's box begins at 40, B's at 60
 
 

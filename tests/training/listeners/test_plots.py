@@ -21,7 +21,7 @@ from centermask.data.formats.layouts import find_split
 from centermask.data.loader import Batch, TrainingSet, collate
 from centermask.data.sampling import Draw
 from centermask.data.synthetic import write_shapes
-from centermask.evaluation.pictures import encode, mosaic
+from centermask.evaluation.pictures import square_sheet
 from centermask.training.callbacks import Callbacks
 from centermask.training.listeners.batches import _instances, draw_batch, draw_targets
 from centermask.training.listeners.labels import _boxes, draw_labels
@@ -93,7 +93,7 @@ def test_a_train_picture_shows_the_batch_that_was_trained_on(trained):
     """Outside of masks and labels its cells are the network's input, enlarged and compressed."""
     images = np.load(trained / "first.npy")
     shown = cv2.imread(str(trained / "train_batch0.jpg")).astype(int)
-    plain = mosaic(list(images)).astype(int)
+    plain = square_sheet(list(images)).astype(int)
     assert shown.shape == plain.shape
     assert (np.abs(shown - plain).max(2) < 40).mean() > 0.3
 
@@ -164,17 +164,9 @@ def test_targets_mark_each_centre(batch):
 
 def test_batches_of_any_number_of_images_and_objects_are_drawn(batch, dataset):
     empty = dataclasses.replace(batch, image_index=torch.full_like(batch.image_index, -1))
-    assert np.array_equal(draw_batch(empty, dataset.class_names), mosaic(list(batch.images.numpy())))
+    assert np.array_equal(draw_batch(empty, dataset.class_names), square_sheet(list(batch.images.numpy())))
     many = dataclasses.replace(batch, images=batch.images.repeat(10, 1, 1, 1))
     assert draw_batch(many, dataset.class_names).shape[0] < 4 * 500
-
-
-def test_pictures_of_different_shapes_make_a_grid():
-    wide, tall = np.full((40, 200, 3), 200, np.uint8), np.full((300, 100, 3), 90, np.uint8)
-    sheet = mosaic([wide, tall, wide])
-    assert (sheet == 200).any() and (sheet == 90).any() and max(sheet.shape) < 700
-    back = cv2.imdecode(np.frombuffer(encode(sheet, ".jpg"), np.uint8), cv2.IMREAD_COLOR)
-    assert back.shape == sheet.shape
 
 
 def test_boxes_of_labels_are_in_network_pixels(dataset):

@@ -177,7 +177,7 @@ def find_config(config: str | Path) -> Path:
 
     Raises UsageError that proposes what would work.
     """
-    path, shipped = Path(config), {file.stem: file for file in sorted(_shipped_folder().glob("*.yaml"))}
+    path, shipped = Path(config), shipped_configs()
     if path.is_file() or (path.exists() and str(config) not in shipped):
         return path
     if str(config) in shipped:
@@ -188,10 +188,11 @@ def find_config(config: str | Path) -> Path:
     raise UsageError(f"There is no config file {path}; {proposal}")
 
 
-def _shipped_folder() -> Path:
-    """The folder `configs` inside an installed package, or beside the package in a checkout."""
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with CenterMask, by name: in an installed package, or beside the package in a checkout."""
     here = Path(__file__).parent
-    return next(folder for folder in (here / "configs", here.parent / "configs") if folder.is_dir())
+    folder = next(folder for folder in (here / "configs", here.parent / "configs") if folder.is_dir())
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:

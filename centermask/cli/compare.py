@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from centermask.cli.compare_pictures import side_by_side
+from centermask.cli.completion import complete_model
 from centermask.cli.options import device_options, threads_option
 from centermask.cli.tables import bar
 from centermask.opening import open_network
@@ -29,8 +30,8 @@ from centermask_runtime.sources.files import is_stream
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=complete_model)
+@click.argument("b", shell_complete=complete_model)
 @click.option("--source", required=True, help="An image, a folder of images, or a video.")
 @click.option("--frames", type=click.IntRange(min=1), default=100, show_default=True, help="Frames, at most.")
 @click.option("--conf", type=float, help="Score threshold of both (default: that of A).")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from centermask.cli.completion import complete_config
 from centermask.cli.tables import cost_table, weights_table
 from centermask.config import load_config
 from centermask_runtime.packages import need
@@ -18,7 +19,7 @@ COCO_CLASSES = 80
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=click.Path(path_type=Path), shell_complete=complete_config)
 @click.option("--imgsz", type=click.IntRange(min=1), help="Overrides input.size with a square.")
 @click.option("--classes", type=click.IntRange(min=1), default=COCO_CLASSES, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides any config value.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from centermask.cli.completion import complete_model
 from centermask_runtime.device import AUTO
 from centermask_runtime.errors import UsageError
 from centermask_runtime.packages import need
@@ -21,7 +22,7 @@ Command = Callable[..., Any]
 
 def model_option(command: Command) -> Command:
     text = "Weights (.safetensors), an exported .onnx, .xml, .torchscript or .engine file, or a released model's name."
-    return click.option("--model", required=True, help=text)(command)
+    return click.option("--model", required=True, help=text, shell_complete=complete_model)(command)
 
 
 def device_options(command: Command) -> Command:

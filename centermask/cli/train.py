@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
+from centermask.cli.completion import complete_config, complete_model
 from centermask.cli.options import open_dataset
 from centermask.cli.tables import metrics_table, weights_table
 from centermask.config import load_config
@@ -22,13 +23,19 @@ TERMINATED = 143  # 128 + SIGTERM, as shells have it
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="A config by name, such as dla_34, or a YAML file.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), shell_complete=complete_config,
+    help="A config by name, such as dla_34, or a YAML file.",
+)  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), help="A data set folder with the splits train and val.")
 @click.option("--annotations", type=click.Path(path_type=Path), help="COCO JSON to train on, instead of --data.")
 @click.option("--images", type=click.Path(path_type=Path), help="Its images.")
 @click.option("--val-annotations", type=click.Path(path_type=Path), help="COCO JSON to validate on.")
 @click.option("--val-images", type=click.Path(path_type=Path), help="Its images.")
-@click.option("--weights", help="Weights to start from: .safetensors, .pth, or the name of a released model.")
+@click.option(
+    "--weights", shell_complete=complete_model,
+    help="Weights to start from: .safetensors, .pth, or the name of a released model.",
+)  # fmt: skip
 @click.option("--epochs", type=int, help="Overrides train.epochs (and train.steps).")
 @click.option("--steps", type=int, help="Overrides train.steps: the length in steps, instead of epochs.")
 @click.option("--batch", type=int, help="Overrides train.batch.")

@@ -31,16 +31,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from centermask_runtime.cuda.buffers import Arena, Frames, HeadPointers, PeakPointers
+from centermask_runtime.cuda import layouts
+from centermask_runtime.cuda.buffers import Arena, Block, Frames, HeadPointers
 from centermask_runtime.cuda.compile import kernel_image
 from centermask_runtime.cuda.driver import Driver
-from centermask_runtime.cuda.memory import DeviceBuffer
 from centermask_runtime.cuda.providers import AUTO, PROVIDERS, open_driver
-from centermask_runtime.cuda.stages import Stages
+from centermask_runtime.cuda.workspace import Workspace
 from centermask_runtime.errors import CenterMaskError
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.images import read_image
-from centermask_runtime.networks.gpu_network import GpuNetwork, outputs_layout
+from centermask_runtime.networks.gpu_network import GpuNetwork
 from centermask_runtime.networks.opening import open_gpu_network
 from centermask_runtime.pipeline.gpu import GpuPipeline
 from centermask_runtime.spec import ModelSpec
@@ -63,6 +63,7 @@ SPEC = ModelSpec(
 
 Times = dict[str, tuple[float, float]]  # what -> median and 95th percentile in milliseconds
 ONE_GRAPH = ", one graph"
+NOT_POSTPROCESS = ("letterbox", "runs", "draw")
 GAPS = "Between events on the stream: stages of several launches include the host's gaps, 'one graph' does not."
 
 
@@ -84,7 +85,7 @@ def sample_frame(frame_hw: tuple[int, int]) -> NDArray[np.uint8]:
 def invented_outputs(spec: ModelSpec, letterbox: Letterbox, objects: int) -> dict[str, NDArray[Any]]:
     """What a network of the spec's level could give for one frame: `objects` confident ones of BOX source pixels."""
     rng = np.random.default_rng(0)
-    layout = outputs_layout(spec, 1)
+    layout = layouts.outputs_layout(spec, 1)
     arrays = {name: rng.normal(0, 2, field.shape).astype(field.dtype) for name, field in layout.fields.items()}
     scale_x, scale_y = letterbox.scale_xy
     left, top = letterbox.offset_xy
@@ -140,58 +141,19 @@ def time_kernels(
     driver: Driver, kernels: bytes, spec: ModelSpec, *, frame_hw: tuple[int, int], objects: int, rounds: int
 ) -> Times:
     """Each stage of one graph level on invented outputs, and the postprocess; put on the stream, and as graphs."""
-    letterbox = Letterbox.fit(frame_hw, spec.input_hw)
     with ExitStack() as made:
-        stages = made.enter_context(Stages(driver, kernels, spec))
         stream = driver.create_stream()
         made.callback(driver.destroy_stream, stream)
+        space = made.enter_context(Workspace(driver, spec, kernels))
         timer = EventTimer(driver, stream, rounds)
         made.callback(timer.close)
-
-        def device(nbytes: int) -> int:
-            buffer = DeviceBuffer(driver, nbytes)
-            made.callback(buffer.close)
-            return buffer.pointer
-
-        layout, peaks_layout = outputs_layout(spec, 1), stages.peaks_layout()
-        outputs, results = (
-            layout.at(device(layout.nbytes)),
-            stages.results_layout().at(device(stages.results_layout().nbytes)),
-        )
-        peaks_block = peaks_layout.at(device(peaks_layout.nbytes))
-        host_frame = np.random.default_rng(1).integers(0, 256, (*frame_hw, 3), dtype=np.uint8)
-        frames = Frames(device(host_frame.nbytes), frame_hw[1] * 3, host_frame.nbytes)
-        images, probabilities = device(stages.images_bytes()), device(stages.probabilities_bytes())
-        arena = Arena(device(stages.largest_arena(frame_hw)), stages.largest_arena(frame_hw))
-        allowed = device(spec.num_classes)
-        for name, array in invented_outputs(spec, letterbox, objects).items():
-            driver.upload(outputs[name], array, stream)
-            driver.synchronize(stream)
-        driver.fill(allowed, 1, spec.num_classes, stream)
-        driver.upload(frames.pointer, host_frame, stream)
-        pointers = {name: outputs[name] for name in layout.fields}
-        work: dict[str, Callable[[], object]] = {
-            "letterbox": lambda: stages.letterbox(frames, letterbox, images, stream)
-        }
-        if spec.graph_level == "heads":
-            heads = HeadPointers(**pointers)
-            work["top_peaks"] = lambda: stages.top_peaks(heads.heatmap, peaks_block, stream, spec.score_threshold)
-            work["gather_heads"] = lambda: stages.gather_heads(heads, peaks_block, stream)
-            scores, labels, boxes, shapes = (peaks_block[name] for name in ("scores", "labels", "boxes", "shapes"))
-            peaks = PeakPointers(scores, labels, boxes, shapes, heads.saliency)
-        else:
-            peaks = PeakPointers(**pointers)
-        work["select"] = lambda: stages.select(
-            peaks, letterbox, results, stream,
-            allowed=allowed, score_threshold=spec.score_threshold, max_detections=spec.max_detections,
-        )  # fmt: skip
-        work["masks"] = lambda: stages.masks(
-            peaks, letterbox, results, arena, probabilities, stream, mask_threshold=spec.mask_threshold
-        )
+        results = layouts.results_layout(spec, 1)
+        block = results.at(space.room(results.nbytes))
+        work = stage_calls(space, block, stream, frame_hw, objects)
         for step in work.values():
             step()
-        parts = [[step] for step in work.values()] + [[step for name, step in work.items() if name != "letterbox"]]
-        timed = dict(zip((*work, "postprocess"), parts, strict=True))
+        timed = {name: [step] for name, step in work.items()}
+        timed["postprocess"] = [step for name, step in work.items() if name not in NOT_POSTPROCESS]
         times = {name: timer(partial(_each, steps)) for name, steps in timed.items()}
         for name, steps in timed.items() if driver.supports_graphs else ():
             driver.begin_capture(stream)
@@ -200,10 +162,46 @@ def time_kernels(
             made.callback(driver.destroy_graph, graph)
             times[name + ONE_GRAPH] = timer(partial(driver.launch_graph, graph, stream))
         found = np.zeros(1, np.int32)
-        driver.download(found, results["found"], stream)
+        driver.download(found, block["found"], stream)
         driver.synchronize(stream)
         assert found[0] == objects, (found, objects)
     return times
+
+
+def stage_calls(
+    space: Workspace, results: Block, stream: int, frame_hw: tuple[int, int], objects: int
+) -> dict[str, Callable[[], object]]:
+    """Each stage by its name, ready to be put on the stream, on an invented frame and outputs of a network."""
+    spec, stages, driver = space.spec, space.stages, space.driver
+    space.prepare(None)
+    letterbox = Letterbox.fit(frame_hw, spec.input_hw)
+    for name, array in invented_outputs(spec, letterbox, objects).items():
+        driver.upload(space.outputs[name], array, stream)
+        driver.synchronize(stream)
+    pixels = np.random.default_rng(1).integers(0, 256, (*frame_hw, 3), dtype=np.uint8)
+    frames = Frames(space.room(pixels.nbytes), frame_hw[1] * 3, pixels.nbytes, 1)
+    driver.upload(frames.pointer, pixels, stream)
+    driver.synchronize(stream)
+    largest = layouts.largest_arena(spec, frame_hw)
+    arena, runs = Arena(space.room(largest), largest), Arena(space.room(largest), largest // 4)
+    work: dict[str, Callable[[], object]] = {
+        "letterbox": lambda: stages.letterbox(frames, letterbox, space.images, stream)
+    }
+    if spec.graph_level == "heads":
+        heads = HeadPointers(**space.outputs_by_name)
+        work["top_peaks"] = lambda: stages.top_peaks(heads.heatmap, space.peaks, 1, stream, spec.score_threshold)
+        work["gather_heads"] = lambda: stages.gather_heads(heads, space.peaks, 1, stream)
+    peaks = space.find_peaks(1, stream, spec.score_threshold)
+    work["select"] = lambda: stages.select(
+        peaks, letterbox, results, 1, stream,
+        allowed=space.allowed, score_threshold=spec.score_threshold, max_detections=spec.max_detections,
+    )  # fmt: skip
+    work["masks"] = lambda: stages.masks(
+        peaks, letterbox, results, arena, space.probabilities, 1, stream, mask_threshold=spec.mask_threshold
+    )
+    work["runs"] = lambda: stages.runs(frame_hw, results, arena, runs, 1, stream)
+    work["draw"] = lambda: stages.draw(frames, frame_hw, results, arena, space.palette, stream)
+    return work
 
 
 def _each(steps: Iterable[Callable[[], object]]) -> None:
@@ -224,9 +222,9 @@ def time_model(
     with GpuPipeline(driver, open_network(stream), stream=stream, stage_times=True, kernels=kernels) as pipeline:
         timings = []
         for turn in range(WARMUP + rounds):
-            pipeline(next(endless))
-            if turn >= WARMUP and pipeline.timings is not None:
-                timings.append(pipeline.timings)
+            _, taken = pipeline.timed(next(endless))
+            if turn >= WARMUP and taken is not None:
+                timings.append(taken)
     names = [field.name for field in dataclasses.fields(timings[0]) if field.name != "total_ms"]
     times = {name.removesuffix("_ms"): summary([getattr(one, name) for one in timings]) for name in names}
     with GpuPipeline(driver, open_network(stream), stream=stream, kernels=kernels) as pipeline:
@@ -238,8 +236,7 @@ def time_model(
                 wall.append((time.perf_counter() - start) * 1e3)
         times["whole frame"] = summary(wall)
         graph, network, spec = pipeline.graph, pipeline.network.description, pipeline.spec
-    with GpuPipeline(driver, open_network(stream), stream=stream, slots=2, kernels=kernels) as pipeline:
-        results = pipeline.stream(itertools.islice(endless, WARMUP + rounds))
+        results = pipeline.each(itertools.islice(endless, WARMUP + rounds))
         for _ in range(WARMUP):
             next(results)
         start = time.perf_counter()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
-import shutil
 
 import click
 import onnxruntime
@@ -35,8 +34,8 @@ def checks(as_json: bool) -> None:
         "centermask": __version__,
         **machine(),
         "onnxruntime_providers": onnxruntime.get_available_providers(),
-        "gpu": _gpu(),
         **gpu_facts(),
+        **_pytorch_gpu(),
         "packages": found,
     }
     if as_json:
@@ -61,12 +60,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _gpu() -> str:
-    """What PyTorch sees; without it, whether a driver is there at all."""
-    if importlib.util.find_spec("torch") is not None:
-        import torch  # an extra, and slow
+def _pytorch_gpu() -> dict[str, str]:
+    """The GPU that training would take, where PyTorch is installed."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch  # an extra, and slow
 
-        if torch.cuda.is_available():
-            return torch.cuda.get_device_name()
-        return "none that PyTorch can use"
-    return "a driver is installed (nvidia-smi)" if shutil.which("nvidia-smi") else "none"
+    return {"pytorch_gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none that PyTorch can use"}

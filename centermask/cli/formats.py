@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import dataclasses
 import importlib.metadata
 import json
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from centermask_export.options import DYNAMIC_FORMATS, DYNAMIC_IMGSZ_FORMATS, HEADS_FORMATS, PRECISIONS_OF
+from centermask_runtime.cuda.facts import gpus
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,6 @@ def _here(entry: Format) -> tuple[dict[str, str | None], str]:
             versions[package] = None
     absent = [package for package, number in versions.items() if number is None]
     needed = [f"{', '.join(absent)} (pip install -e '.[{entry.extra}]')"] if absent else []
-    if entry.needs_gpu and not _has_driver():
+    if entry.needs_gpu and not gpus():
         needed.append("an NVIDIA GPU with its driver")
     return versions, " and ".join(needed)
-
-
-def _has_driver() -> bool:
-    return ctypes.util.find_library("cuda") is not None

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -18,17 +19,17 @@ from click.testing import CliRunner
 from benchmarks import gpu_check, kernel_resources, stages
 from benchmarks.gpu_check import CaseCounts, Report, markdown
 from centermask.cli import cli
-from centermask_runtime.cuda import kernels
+from centermask_runtime.cuda import kernels, workspace
 from centermask_runtime.cuda.compile import KernelImage
+from centermask_runtime.cuda.facts import gpus
 from centermask_runtime.errors import UsageError
 from centermask_runtime.images import read_image
-from centermask_runtime.pipeline import gpu as gpu_pipeline
 from centermask_runtime.pipeline.gpu import GpuPipeline
-from tests.support.cuda_cpu.compare import gpu_is_there
+from tests.support.cuda_stub.build import WITHOUT_PYCUDA
 from tests.support.given_networks import UploadedNetwork, given_sets, random_frames
 from tests.support.places import ROOT
 
-needs_no_gpu = pytest.mark.skipif(gpu_is_there(), reason="this machine has a GPU")
+needs_no_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 
 
 class SharedDriver:
@@ -55,7 +56,7 @@ def test_every_stage_is_timed_and_nothing_stays(driver, cpu_kernels, monkeypatch
     )  # fmt: skip
     times = stages.time_kernels(driver, cpu_kernels, spec, frame_hw=(180, 320), objects=5, rounds=2)
     own = ["top_peaks", "gather_heads"] if level == "heads" else []
-    names = ["letterbox", *own, "select", "masks", "postprocess"]
+    names = ["letterbox", *own, "select", "masks", "runs", "draw", "postprocess"]
     assert list(times) == [*names, *(f"{name}, one graph" for name in names)]
     assert all(0 < median <= high for median, high in times.values())
 
@@ -69,7 +70,7 @@ def test_a_model_is_timed_by_stages_and_as_whole_frames(driver, cpu_kernels, sma
     assert list(timed.times) == ["preprocess", "network", "postprocess", "whole frame", "a frame, two under way"]
     with GpuPipeline(driver, UploadedNetwork(driver, small_spec, arrays), kernels=cpu_kernels) as pipeline:
         assert timed.objects == len(pipeline(random_frames(1)[0])) > 0
-    assert (timed.graph, timed.network, timed.model) == ("one CUDA graph a frame", "uploaded", "small, 64 x 96")
+    assert (timed.graph, timed.network, timed.model) == ("one CUDA graph per frame", "uploaded", "small, 64 x 96")
 
 
 def test_a_model_is_timed_on_a_picture_and_not_on_noise():
@@ -110,8 +111,9 @@ def test_the_verdict_compares_what_both_levels_have():
 @needs_no_gpu
 @pytest.mark.parametrize("script", ["stages.py", "gpu_check.py"])
 def test_without_a_gpu_a_benchmark_says_so_and_fails(script, tmp_path):
-    command = [sys.executable, str(ROOT / "benchmarks" / script)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    path = str(ROOT / "benchmarks" / script)
+    run = f"import runpy; sys.argv = [{path!r}]; runpy.run_path({path!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", WITHOUT_PYCUDA + run], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == "" and list(tmp_path.iterdir()) == []
     assert done.stderr.startswith("Error: A GPU was asked for, but ") and done.stderr.count("\n") == 1
 
@@ -146,7 +148,7 @@ def test_the_report_has_fps_ratio_caveat_and_target(driver, cpu_kernels, small_s
     monkeypatch.setattr(stages, "time_kernels", lambda *arguments, **options: {"postprocess": (0.1, 0.2)})
     monkeypatch.setattr(stages, "open_driver", lambda *arguments: SharedDriver(driver))
     monkeypatch.setattr(stages, "kernel_image", lambda capability: KernelImage(cpu_kernels, "CPU build"))
-    monkeypatch.setattr(gpu_pipeline, "kernel_image", lambda capability: KernelImage(cpu_kernels, "CPU build"))
+    monkeypatch.setattr(workspace, "kernel_image", lambda capability: KernelImage(cpu_kernels, "CPU build"))
     arrays = next(given_sets(small_spec, 1))
     monkeypatch.setattr(
         stages, "open_gpu_network", lambda path, driver, stream, device: UploadedNetwork(driver, small_spec, arrays)
@@ -177,7 +179,7 @@ def test_tests_and_facts_see_only_the_chosen_gpu(device, visible, expected):
 @pytest.mark.parametrize("format_", ["onnx", "trt", "trt-rtx"])
 def test_the_export_command_takes_what_it_is_given(format_, tmp_path):
     command, *arguments = gpu_check.export_arguments("m", format_, "heads", tmp_path / "m.engine")
-    parsed = cli.commands[command].make_context(command, arguments).params
+    parsed = cli.get_command(click.Context(cli), command).make_context(command, arguments).params
     assert (parsed["format_"], parsed["output"], parsed["model"]) == (format_, tmp_path / "m.engine", "m")
     assert parsed["graph"] == ("heads" if format_ == "onnx" else "peaks")
 

@@ -19,22 +19,22 @@ import pytest
 
 from centermask.cli import main
 from centermask_runtime.cuda import providers as cuda_device_module
+from centermask_runtime.cuda import workspace
 from centermask_runtime.cuda.counted_driver import CountedDriver
 from centermask_runtime.cuda.driver import DriverError
+from centermask_runtime.cuda.facts import gpus
 from centermask_runtime.cuda.providers import open_driver
 from centermask_runtime.errors import CenterMaskError, ModelError, UsageError
-from centermask_runtime.networks import host_view, onnx_runtime_gpu
+from centermask_runtime.networks import onnx_runtime_gpu
 from centermask_runtime.networks.engine_record import record_path
-from centermask_runtime.networks.host_view import HostView
+from centermask_runtime.networks.gpu_network import as_network
 from centermask_runtime.networks.network import PEAKS_OUTPUTS
 from centermask_runtime.networks.onnx_runtime import CPU
 from centermask_runtime.networks.onnx_runtime_gpu import OnnxRuntimeGpuNetwork
-from centermask_runtime.pipeline import gpu as gpu_pipeline
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.selection import Selection
 from tests.support import fake_tensorrt_runtime
 from tests.support.cuda_cpu.build import compiler
-from tests.support.cuda_cpu.compare import gpu_is_there
 from tests.support.cuda_cpu.cpu_driver import CpuDriver
 from tests.support.exported_models import released_onnx
 from tests.support.given_networks import (
@@ -51,7 +51,7 @@ from tests.support.places import NUCLEI
 ONE_THREAD = "--threads", 1
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="needs g++ to compile the kernels for the CPU")
-without_gpu = pytest.mark.skipif(gpu_is_there(), reason="is about machines without a GPU, and this one has one")
+without_gpu = pytest.mark.skipif(bool(gpus()), reason="is about machines without a GPU, and this one has one")
 
 
 class Gpu:
@@ -88,8 +88,7 @@ def gpu(monkeypatch, cpu_kernels):
     found = Gpu()
     image = type("Image", (), {"code": cpu_kernels})
     monkeypatch.setattr(cuda_device_module, "open_driver", found.open)
-    for module in (gpu_pipeline, host_view):
-        monkeypatch.setattr(module, "kernel_image", lambda capability: image)
+    monkeypatch.setattr(workspace, "kernel_image", lambda capability: image)
     monkeypatch.setattr(onnx_runtime_gpu, "OnnxRuntimeGpuNetwork", found.network)
     yield found
     assert len(found.left) == len(found.opened), "a driver was not closed"
@@ -166,7 +165,7 @@ def test_predict_on_the_gpu_writes_the_files_of_the_cpu(gpu, tmp_path, capsys, c
         if name.endswith(".png"):
             assert (tmp_path / "cpu" / name).read_bytes() == (tmp_path / "cuda1" / name).read_bytes()
     assert gpu.opened == [("auto", 1)]
-    assert "kernels compiled for the CPU, one CUDA graph a frame; results in" in " ".join(printed.split())
+    assert "kernels compiled for the CPU, one CUDA graph per frame; results in" in " ".join(printed.split())
 
 
 @needs_compiler
@@ -213,7 +212,7 @@ def test_benchmark_times_the_whole_with_the_graph_and_the_stages_without(gpu, ca
     assert list(stages) == ["preprocess", "network", "postprocess", "total"] and min(stages.values()) > 0
     assert found["frames"] == 3 and found["fps"] == pytest.approx(1e3 / stages["total"], abs=0.01)
     assert found["network"].endswith(
-        "kernels compiled for the CPU, one CUDA graph a frame; stages are GPU times of a second pass without a graph"
+        "kernels compiled for the CPU, one CUDA graph per frame; stages are GPU times of a second pass without a graph"
     )
     assert len(gpu.opened) == 2
 
@@ -236,7 +235,7 @@ def test_the_host_sees_what_the_reference_finds_in_the_same_outputs(cpu_kernels,
     stream = driver.create_stream()
     network = GivenNetwork(driver, spec, sets)
     images = np.zeros((1, *spec.input_hw, 3), np.uint8)
-    with HostView(driver, network, stream, kernels=cpu_kernels) as view:
+    with as_network(driver, network, stream, kernels=cpu_kernels) as view:
         found = [view.run(images) for _ in sets]
         with pytest.raises(ModelError, match="takes images uint8"):
             view.run(images[:, :32])
@@ -251,12 +250,12 @@ def test_the_host_sees_what_the_reference_finds_in_the_same_outputs(cpu_kernels,
 
 
 @needs_compiler
-def test_a_host_view_that_cannot_be_made_gives_everything_back(small_spec, cpu_kernels):
+def test_a_network_for_the_host_that_cannot_be_made_gives_everything_back(small_spec, cpu_kernels):
     driver = CountedDriver(CpuDriver())
     fill_memory_after(driver, 1)
     network = GivenNetwork(driver, small_spec, [])
     with pytest.raises(DriverError, match="out of memory"):
-        HostView(driver, network, 0, kernels=cpu_kernels)
+        as_network(driver, network, 0, kernels=cpu_kernels)
     assert network.closed and not any(driver.live.values())
     driver.close()
 

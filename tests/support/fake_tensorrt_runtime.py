@@ -12,7 +12,7 @@ import json
 
 import numpy as np
 
-from centermask_runtime.networks.gpu_network import outputs_layout
+from centermask_runtime.cuda.layouts import outputs_layout
 
 
 class DataType(enum.Enum):

@@ -11,7 +11,7 @@ import numpy as np
 
 from centermask_runtime.cuda.counted_driver import CountedDriver
 from centermask_runtime.cuda.driver import DriverError
-from centermask_runtime.networks.gpu_network import outputs_layout
+from centermask_runtime.cuda.layouts import outputs_layout
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.pipeline.gpu import GpuPipeline
@@ -54,13 +54,64 @@ class GivenNetwork:
                 block[name][:] = array
                 host_array(outputs[name], block[name])[:] = block[name]
 
-        self.device._put(stream, compute)
+        self.device.host_function(compute, stream)
 
     def capture_refusal(self, stream):
         return self.refusal
 
     def close(self):
         self.closed = True
+
+
+class SeeingNetwork:
+    """A GpuNetwork for any batch whose outputs tell what it was shown: given arrays, but each image's first output is
+    multiplied by a factor of the image's brightness. `calls` counts its runs."""
+
+    description, stream = "seeing", None
+
+    def __init__(self, driver, spec, arrays, batch=1):
+        self.device, self.spec, self.arrays, self.batch = driver.driver, spec, arrays, batch
+        self.layout = outputs_layout(spec, batch)
+        self.calls = 0
+
+    def enqueue(self, images, outputs, stream):
+        self.calls += 1
+        shape = np.empty((self.batch, *self.spec.input_hw, 3), np.uint8)
+        like = {name: np.empty(field.shape, field.dtype) for name, field in self.layout.fields.items()}
+
+        def compute():
+            seen = [seen_arrays(self.arrays, image) for image in host_array(images, shape)]
+            for name, each in zip(like, zip(*seen, strict=True), strict=True):
+                host_array(outputs[name], like[name])[:] = np.concatenate(each)
+
+        self.device.host_function(compute, stream)
+
+    def capture_refusal(self, stream):
+        return None
+
+    def close(self):
+        pass
+
+
+def seen_arrays(arrays, image):
+    """The outputs of a network for one image, which it is shown."""
+    first, *rest = arrays
+    return first * np.float32(0.5 + image.mean() / 512), *rest
+
+
+class SeeingCpuNetwork:
+    """A Network that sees the same, one image at a time."""
+
+    description, batch = "seeing", 1
+
+    def __init__(self, spec, arrays):
+        self.spec, self.arrays = spec, arrays
+
+    def run(self, images):
+        return peak_outputs(self.spec, seen_arrays(self.arrays, images[0]))
+
+    def close(self):
+        pass
 
 
 class UploadedNetwork:
@@ -97,7 +148,7 @@ class OnStream:
 
     def enqueue(self, images, outputs, stream):
         addresses = dict(outputs)
-        self.device._put(stream, lambda: self.network.enqueue(images, addresses, stream))
+        self.device.host_function(lambda: self.network.enqueue(images, addresses, stream), stream)
 
     def capture_refusal(self, stream):
         return None
@@ -180,7 +231,7 @@ def both(driver, kernels, spec, frames, *, sets=4, slots=1, refusal=None, graphs
     network = GivenNetwork(driver, spec, arrays, refusal)
     chosen = Selection.of(spec, **selection)
     with GpuPipeline(driver, network, chosen, kernels=kernels, slots=slots, graphs=graphs) as pipeline:
-        found = list(pipeline.stream(frames))
+        found = list(pipeline.each(frames))
         graph = pipeline.graph
     assert network.closed
     cpu = Pipeline(CpuNetwork(spec, arrays), chosen)

@@ -50,11 +50,12 @@ WRONG = [
     Fault("no barrier behind the tile", "peaks", "peaks.cu", "__syncthreads();\n    int y = top", "int y = top"),
     Fault(
         "no barrier behind the cleared histogram", "peaks", "peaks.cu",
-        "histogram[i] = 0;\n            __syncthreads();", "histogram[i] = 0;",
+        "histogram[i] = 0;\n        __syncthreads();", "histogram[i] = 0;",
     ),
     Fault(
         "a barrier that some threads miss", "peaks", "peaks.cu",
-        "if (thread == 0) collected = 0;", "if (thread == 0) collected = 0;\n    if (thread < 100) __syncthreads();",
+        "if (threadIdx.x == 0) collected = 0;",
+        "if (threadIdx.x == 0) collected = 0;\n    if (threadIdx.x < 100) __syncthreads();",
     ),
     Fault("digit off by one", "peaks", "peaks.cu", "histogram[digit] < need;", "histogram[digit] <= need;"),
     Fault("offset of the other axis", "peaks", "peaks.cu", "(axis == 0 ? x : y)", "(axis == 0 ? y : x)"),

@@ -8,7 +8,7 @@ costs about a microsecond and lets any thread use the object, next to torch or O
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import cuda.bindings
@@ -76,11 +76,11 @@ class BindingsDriver:
         return int(self._do("cuModuleGetFunction", module, name.encode()))
 
     def launch(
-        self, function: int, grid: Dim3, block: Dim3, shared_bytes: int, stream: int, arguments: Sequence[Argument]
+        self, function: int, grid: Dim3, block: Dim3, shared_bytes: int, stream: int, arguments: Mapping[str, Argument]
     ) -> None:
         if 0 in grid:
             return
-        values, addresses = pack_arguments(arguments)
+        values, addresses = pack_arguments(arguments.values())
         self._do("cuLaunchKernel", function, *grid, *block, shared_bytes, stream, addresses.ctypes.data, 0)
         del values  # the driver has copied them by now
 
@@ -137,13 +137,7 @@ class BindingsDriver:
         return _call(function, *arguments)
 
 
-def device_names() -> list[str]:
-    """All GPUs that the driver sees. Makes no context."""
-    _call("cuInit", 0)
-    return [_device_name(_call("cuDeviceGet", number)) for number in range(int(_call("cuDeviceGetCount")))]
-
-
-def pack_arguments(arguments: Sequence[Argument]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+def pack_arguments(arguments: Collection[Argument]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
     """Values in one buffer, and the address of each: the void** of cuLaunchKernel. The buffer must outlive the call."""
     values = np.zeros((len(arguments), ARGUMENT_BYTES), np.uint8)
     for row, argument in zip(values, arguments, strict=True):

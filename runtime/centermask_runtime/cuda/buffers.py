@@ -68,12 +68,14 @@ class Block:
         return self.pointer + self.layout.fields[name].offset
 
 
-class Frames(NamedTuple):
+@dataclass(frozen=True)
+class Frames:
     """N frames uint8 [H, W, 3] BGR in device memory."""
 
     pointer: int
     pitch: int  # bytes from row to row
     image_stride: int  # bytes from frame to frame
+    count: int  # N
 
 
 class Nv12Frames(NamedTuple):
@@ -108,4 +110,4 @@ class Arena:
     """Memory for results of unknown size: a part of equal size for each image."""
 
     pointer: int
-    capacity: int  # elements an image: bytes of masks, or run lengths of 4 bytes
+    capacity: int  # elements per image: bytes of masks, or run lengths of 4 bytes

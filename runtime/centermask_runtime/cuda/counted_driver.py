@@ -1,32 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A driver that knows what it has handed out: so a leak is a number, and closing frees what was forgotten."""
+"""A driver that knows what it has handed out and launched: a leak is a number, and closing frees what was forgotten."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.cuda.driver import Driver
+from centermask_runtime.cuda.driver import Argument, Dim3, Driver
 
 KINDS = ("memory", "pinned", "module", "stream", "event", "graph")
 
 
 class CountedDriver:
-    """Another Driver, counted. `made` counts all that was ever handed out of each kind, `live` what is out now."""
+    """Another Driver, counted.
+
+    `made` counts all that was ever handed out of each kind, `live` what is out now. `launches` counts calls that put
+    kernels or a graph on a stream, or into a graph that is captured.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
         self.name = driver.name
         self.compute_capability = driver.compute_capability
         self.made: Counter[str] = Counter()
+        self.launches: Counter[str] = Counter()  # "kernel" and "graph"
         self._out: dict[str, dict[int, Any]] = {kind: {} for kind in KINDS}
         self._bytes: dict[str, dict[int, int]] = {"memory": {}, "pinned": {}}
         self.upload, self.download, self.fill = driver.upload, driver.download, driver.fill
-        self.function, self.launch, self.launch_graph = driver.function, driver.launch, driver.launch_graph
+        self.function = driver.function
         self.synchronize, self.record, self.wait = driver.synchronize, driver.record, driver.wait
         self.elapsed_ms, self.begin_capture = driver.elapsed_ms, driver.begin_capture
 
@@ -85,6 +90,16 @@ class CountedDriver:
     def destroy_event(self, event: int) -> None:
         self._drop("event", event)
         self.driver.destroy_event(event)
+
+    def launch(
+        self, function: int, grid: Dim3, block: Dim3, shared_bytes: int, stream: int, arguments: Mapping[str, Argument]
+    ) -> None:
+        self.launches["kernel"] += 1
+        self.driver.launch(function, grid, block, shared_bytes, stream, arguments)
+
+    def launch_graph(self, graph: int, stream: int) -> None:
+        self.launches["graph"] += 1
+        self.driver.launch_graph(graph, stream)
 
     def end_capture(self, stream: int) -> int:
         return self._add("graph", self.driver.end_capture(stream))

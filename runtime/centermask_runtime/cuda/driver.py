@@ -8,7 +8,7 @@ are asynchronous on the stream given; the host array must live, unchanged, until
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,9 +60,12 @@ class Driver(Protocol):
     def function(self, module: int, name: str) -> int: ...
 
     def launch(
-        self, function: int, grid: Dim3, block: Dim3, shared_bytes: int, stream: int, arguments: Sequence[Argument]
+        self, function: int, grid: Dim3, block: Dim3, shared_bytes: int, stream: int, arguments: Mapping[str, Argument]
     ) -> None:
-        """A grid with a zero side is no launch at all."""
+        """arguments: by the names of the kernel's parameters and in their order, which is what the driver goes by.
+
+        A grid with a zero side is no launch at all.
+        """
         ...
 
     def create_stream(self) -> int: ...

@@ -1,24 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a GPU this machine has, for `centermask checks` and reports: each fact is a sentence, never an exception."""
+"""What of a GPU this machine has. Is there one? `gpus` is the answer everywhere but in PyTorch, which asks for itself.
+
+The driver's library is asked directly, so that neither torch nor a CUDA package is needed, and no context is made.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
-
-import onnxruntime
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from centermask_runtime.cuda.compile import CompileError, Nvrtc, fatbin_version
 from centermask_runtime.cuda.driver import DriverError
-from centermask_runtime.cuda.providers import device_names, installed_providers, open_driver
+from centermask_runtime.cuda.providers import installed_providers, open_driver
 
+LIBRARIES = ("libcuda.so.1", "nvcuda.dll")  # on Linux, on Windows
+CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+NAME_BYTES = 256
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
 
+@dataclass(frozen=True)
+class Gpu:
+    name: str
+    compute_capability: tuple[int, int]
+
+    @property
+    def architecture(self) -> str:
+        """As compilers and TensorRT's targets have it: "sm89"."""
+        return "sm{}{}".format(*self.compute_capability)
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs that the NVIDIA driver sees, in its order; none where there is no driver.
+
+    >>> [gpu.name for gpu in gpus()]  # doctest: +SKIP
+    ['NVIDIA H100 80GB HBM3']
+    """
+    driver = _library()
+    count = ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return []
+    found = [_described(driver, number) for number in range(count.value)]
+    return [gpu for gpu in found if gpu is not None]
+
+
+def _library() -> ctypes.CDLL | None:
+    for name in LIBRARIES:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def _described(driver: ctypes.CDLL, number: int) -> Gpu | None:
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(NAME_BYTES)
+    calls: tuple[Callable[[], int], ...] = (
+        lambda: driver.cuDeviceGet(ctypes.byref(device), number),
+        lambda: driver.cuDeviceGetName(name, len(name), device),
+        lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), CAPABILITY_MAJOR, device),
+        lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), CAPABILITY_MINOR, device),
+    )
+    if any(call() != 0 for call in calls):
+        return None
+    return Gpu(name.value.decode(errors="replace"), (major.value, minor.value))
+
+
 def gpu_facts() -> dict[str, str]:
-    """Driver and provider, devices, where kernels come from, and the networks that could run on a GPU."""
+    """GPUs, driver layer, where kernels come from, and what networks could run on a GPU.
+
+    For `centermask checks` and reports: each fact is a sentence, never an exception.
+    """
     return {
+        "gpu": ", ".join(f"{number}: {gpu.name}, {gpu.architecture}" for number, gpu in enumerate(gpus())) or "none",
         "cuda_driver": _driver(),
-        "cuda_devices": _devices(),
         "cuda_kernels": _kernels(),
         "tensorrt": _package("tensorrt", "trt"),
         "tensorrt_rtx": _package("tensorrt-rtx", "trt-rtx"),
@@ -32,19 +90,9 @@ def _driver() -> str:
     except DriverError as error:
         return f"none: {error}"
     try:
-        return f"{driver.name}, sm_{''.join(map(str, driver.compute_capability))}; installed: " + ", ".join(
-            installed_providers()
-        )
+        return f"{driver.name}; installed: {', '.join(installed_providers())}"
     finally:
         driver.close()
-
-
-def _devices() -> str:
-    try:
-        names = device_names()
-    except DriverError:
-        return "none"
-    return ", ".join(f"{number}: {name}" for number, name in enumerate(names)) or "none"
 
 
 def _kernels() -> str:
@@ -63,6 +111,8 @@ def _package(name: str, extra: str) -> str:
 
 
 def _onnx_runtime() -> str:
+    import onnxruntime  # here, because whoever asks for GPUs alone should not wait for it
+
     if CUDA_PROVIDER in onnxruntime.get_available_providers():
         return "offered; whether it starts is seen when a model is loaded"
     return "not in this onnxruntime: put onnxruntime-gpu in its place"

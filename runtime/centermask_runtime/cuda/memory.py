@@ -41,11 +41,13 @@ class PinnedBuffer:
         self.array: NDArray[np.uint8] = np.empty(0, np.uint8)
         self.reserve(nbytes)
 
-    def reserve(self, nbytes: int) -> None:
-        """At least so many bytes; growing loses the content. No copy may be under way then."""
-        if nbytes > self.array.size:
-            self.close()
-            self.array = self._driver.allocate_pinned(nbytes)
+    def reserve(self, nbytes: int) -> bool:
+        """At least so many bytes; True when it has moved, which loses the content. No copy may be under way then."""
+        if nbytes <= self.array.size:
+            return False
+        self.close()
+        self.array = self._driver.allocate_pinned(nbytes)
+        return True
 
     def close(self) -> None:
         if self.array.size:

@@ -21,15 +21,6 @@ def installed_providers() -> tuple[str, ...]:
     return tuple(name for name in PROVIDERS if found[name])
 
 
-def device_names() -> list[str]:
-    """The GPUs that the driver sees, without making a context on any. Raises DriverError."""
-    if CUDA_BINDINGS not in installed_providers():
-        raise DriverError("The list of GPUs needs cuda-bindings: pip install 'centermask[cuda]'.")
-    from centermask_runtime.cuda import bindings_driver
-
-    return bindings_driver.device_names()
-
-
 def open_driver(name: str = AUTO, device: int = 0) -> CountedDriver:
     """A driver on a device; its name says the provider. Raises UsageError for an unknown provider, and DriverError.
 

@@ -8,7 +8,7 @@ given back. The context is the device's primary one, and current on the thread t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,14 +95,14 @@ class PycudaDriver:
         return _keep(self._functions, (self._modules[module], found))
 
     def launch(
-        self, function: int, grid: Dim3, block: Dim3, shared_bytes: int, stream: int, arguments: Sequence[Argument]
+        self, function: int, grid: Dim3, block: Dim3, shared_bytes: int, stream: int, arguments: Mapping[str, Argument]
     ) -> None:
         if 0 in grid:
             return
         # Prepared with the exact types: pycuda's plain call may take an equal argument of another type from its cache.
-        kernel = self._functions[function][1].prepare([argument.dtype for argument in arguments])
+        kernel = self._functions[function][1].prepare([argument.dtype for argument in arguments.values()])
         self._call(
-            "cuLaunchKernel", kernel.prepared_async_call, grid, block, self._stream(stream), *arguments,
+            "cuLaunchKernel", kernel.prepared_async_call, grid, block, self._stream(stream), *arguments.values(),
             shared_size=shared_bytes,
         )  # fmt: skip
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from centermask_runtime.cuda.layouts import outputs_layout
 from centermask_runtime.errors import ModelError, UsageError, first_line
-from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES, outputs_layout
+from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES
 from centermask_runtime.networks.onnx_runtime import CPU, LOAD_ERRORS, open_session, read_spec
 
 CUDA = "CUDAExecutionProvider"

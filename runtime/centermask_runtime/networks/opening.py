@@ -68,9 +68,7 @@ def open_network(path: str | Path, device: Device | None = None, threads: int | 
     """
     path, device = find_exported(path), device or Device()
     if device.runs_gpu_network(path):
-        from centermask_runtime.networks.host_view import open_host_view
-
-        return open_host_view(path, device.cuda_driver, device.index)
+        return _open_gpu_as_network(path, device)
     if path.suffix == ".xml":
         need("openvino", "openvino", f"running {path.name}")
         from centermask_runtime.networks.openvino_runtime import OpenVinoNetwork
@@ -118,3 +116,13 @@ def open_gpu_network(path: str | Path, driver: Driver, stream: int, *, device: i
 
         return TensorRTEngine(path, driver).network()
     raise ModelError(f"{path} is no .onnx, {' or '.join(ENGINE_SUFFIXES)} file: give what `centermask export` wrote.")
+
+
+def _open_gpu_as_network(path: Path, device: Device) -> Network:
+    """On a driver and a stream of its own, which close with it."""
+    from centermask_runtime.networks.gpu_network import as_network
+
+    with ExitStack() as made:
+        driver, stream = made.enter_context(gpu_stream(path, device.cuda_driver, device.index))
+        network = open_gpu_network(path, driver, stream, device=device.index)
+        return as_network(driver, network, stream, below=made.pop_all())

@@ -17,9 +17,10 @@ import numpy as np
 
 from centermask_runtime.closing import Closing
 from centermask_runtime.cuda.driver import Driver
+from centermask_runtime.cuda.layouts import outputs_layout
 from centermask_runtime.errors import CenterMaskError, ModelError, first_line
 from centermask_runtime.networks.engine_record import EngineRecord, read_record
-from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES, outputs_layout
+from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES
 
 LIBRARIES = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}  # import name -> our extra
 DYNAMIC = -1  # TensorRT's word for a dimension that the profile leaves open

@@ -146,18 +146,20 @@ def test_memory_is_freed_once(driver):
         driver.free(pointer)
 
 
-def test_arguments_must_have_the_parameters_types(driver, buffer, cpu_kernels):
+def test_arguments_must_have_the_parameters_names_and_types_in_their_order(driver, buffer, cpu_kernels):
     function = driver.function(driver.load_module(cpu_kernels), "saliency_probabilities")
-    right = np.uint64(buffer), np.int64(4), np.uint64(buffer)
+    right = {"logits": np.uint64(buffer), "cells": np.int64(4), "probabilities": np.uint64(buffer)}
     launch = (1, 1, 1), (32, 1, 1), 0, 0
     driver.upload(buffer, np.zeros(4, np.float32), 0)
     driver.launch(function, *launch, right)
     assert np.array(read(driver, buffer, 16), np.uint8).view(np.float32).tolist() == [0.5] * 4
     for wrong in (
-        (right[0], np.int32(4), right[2]),
-        right[:2],
-        (*right, np.int32(0)),
-        (np.uint64(buffer + 64), *right[1:]),
+        right | {"cells": np.int32(4)},
+        {name: right[name] for name in ("logits", "cells")},
+        right | {"more": np.int32(0)},
+        right | {"logits": np.uint64(buffer + 64)},
+        {name: right[name] for name in ("probabilities", "cells", "logits")},
+        {"cells": np.int64(4), **right},
     ):
         with pytest.raises(DriverError):
             driver.launch(function, *launch, wrong)
@@ -165,7 +167,7 @@ def test_arguments_must_have_the_parameters_types(driver, buffer, cpu_kernels):
 
 def test_a_launch_that_no_gpu_takes_is_an_error(driver, buffer, cpu_kernels):
     function = driver.function(driver.load_module(cpu_kernels), "saliency_probabilities")
-    arguments = np.uint64(buffer), np.int64(0), np.uint64(buffer)
+    arguments = {"logits": np.uint64(buffer), "cells": np.int64(0), "probabilities": np.uint64(buffer)}
     for grid, block, shared in (
         ((1, 70_000, 1), (32, 1, 1), 0),
         ((1, 1, 1), (2048, 1, 1), 0),

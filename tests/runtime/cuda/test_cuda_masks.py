@@ -14,6 +14,7 @@ import pytest
 
 from centermask_runtime.cuda import kernels
 from centermask_runtime.cuda.buffers import Arena, PeakPointers
+from centermask_runtime.cuda.layouts import results_layout
 from centermask_runtime.cuda.stages import LARGEST_S, Stages, pen
 from centermask_runtime.errors import UsageError
 from centermask_runtime.geometry import Letterbox
@@ -182,11 +183,11 @@ def test_a_detection_of_no_class_is_dropped(cuda_device, rng):
     outputs = random_outputs(rng, SPEC, 1)
     outputs.labels[0, :3] = -1, 3, np.iinfo(np.int32).max
     with Session(cuda_device, SPEC, 1) as session:
-        layout = session.stages.results_layout()
+        layout = results_layout(SPEC, 1)
         results = layout.at(session.room(layout.nbytes))
         arrays = (outputs.scores, outputs.labels, outputs.boxes, outputs.shapes, outputs.saliency)
         session.stages.select(
-            PeakPointers(*map(session.put, arrays)), WIDE, results, session.stream,
+            PeakPointers(*map(session.put, arrays)), WIDE, results, 1, session.stream,
             allowed=session.put(np.ones(3, np.uint8)), score_threshold=0.0, max_detections=12,
         )  # fmt: skip
         found = session.views(results)
@@ -197,7 +198,7 @@ def test_a_detection_of_no_class_is_dropped(cuda_device, rng):
 def test_an_arena_that_is_too_small_is_reported_and_not_overrun(cuda_device, rng):
     outputs = random_outputs(rng, SPEC, 1)
     with Session(cuda_device, SPEC, 1) as session:
-        layout = session.stages.results_layout()
+        layout = results_layout(SPEC, 1)
         results = layout.at(session.room(layout.nbytes))
         arrays = (outputs.scores, outputs.labels, outputs.boxes, outputs.shapes, outputs.saliency)
         pointers = PeakPointers(*map(session.put, arrays))
@@ -206,12 +207,11 @@ def test_an_arena_that_is_too_small_is_reported_and_not_overrun(cuda_device, rng
         arena, runs = Arena(memory, 100), Arena(run_memory, 30)
         stages, stream = session.stages, session.stream
         allowed = session.put(np.ones(3, np.uint8))
-        stages.select(pointers, WIDE, results, stream, allowed=allowed, score_threshold=0.0, max_detections=12)
-        scratch = session.room(stages.probabilities_bytes())
-        stages.masks(pointers, WIDE, results, arena, scratch, stream, mask_threshold=0.3)
-        stages.runs(WIDE, results, arena, runs, stream)
+        stages.select(pointers, WIDE, results, 1, stream, allowed=allowed, score_threshold=0.0, max_detections=12)
+        stages.masks(pointers, WIDE, results, arena, session.probabilities, 1, stream, mask_threshold=0.3)
+        stages.runs(WIDE.frame_hw, results, arena, runs, 1, stream)
         frames = session.put_frames(np.zeros((1, *WIDE.frame_hw, 3), np.uint8))
-        stages.draw(frames, WIDE, results, arena, session.put(np.zeros((12, 3), np.uint8)), stream)
+        stages.draw(frames, WIDE.frame_hw, results, arena, session.palette, stream)
         found = session.views(results)
         assert found["mask_bytes"][0] > 100
         np.testing.assert_array_equal(session.get(memory, (4096,))[100:], guard[100:])

@@ -68,8 +68,7 @@ def test_padding_is_grey(cuda_device):
     """Not only equal to the reference: what surrounds the frame is the documented value."""
     box = Letterbox.fit((10, 96), SPEC.input_hw)
     with Session(cuda_device, SPEC, 1) as session:
-        images = session.room(session.stages.images_bytes())
         frames = session.put_frames(np.zeros((1, 10, 96, 3), np.uint8))
-        session.stages.letterbox(frames, box, images, session.stream)
-        found = session.get(images, (*SPEC.input_hw, 3))
+        session.stages.letterbox(frames, box, session.images, session.stream)
+        found = session.get(session.images, (*SPEC.input_hw, 3))
     assert (found[: box.offset_xy[1]] == PAD_VALUE).all() and (found[box.offset_xy[1] + 10 :] == PAD_VALUE).all()

@@ -11,7 +11,7 @@ import pytest
 
 from centermask_runtime.cuda import kernels
 from centermask_runtime.cuda.compile import ARCHITECTURES, Nvrtc, Sources
-from tests.support.cuda_cpu.build import KERNEL
+from tests.support.cuda_cpu.build import signatures
 
 NVCC = shutil.which("nvcc")
 MOST_REGISTERS = 64  # so that a multiprocessor of 65,536 registers holds 1,024 threads
@@ -34,7 +34,7 @@ def test_no_kernel_spills_on_any_architecture(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     usage = USAGE.findall(done.stdout + done.stderr)
-    names = [name for source in kernels.SOURCES for name in KERNEL.findall((kernels.FOLDER / source).read_text())]
+    names = [name for source in kernels.SOURCES for name in signatures((kernels.FOLDER / source).read_text())]
     found = {(name, architecture) for name, architecture, *_ in usage}
     assert found == {(name, f"sm_{number}") for name in names for number in ARCHITECTURES}
     for name, architecture, stack, stores, loads, registers in usage:
@@ -48,6 +48,6 @@ def test_each_source_compiles_alone_with_nvrtc(source):
     pytest.importorskip("cuda.bindings.nvrtc", reason="needs cuda-bindings and the NVRTC wheel")
     alone = Sources(f'#include "{source}"\n', kernels.FOLDER, (source, *kernels.HEADERS))
     code = Nvrtc().compile(alone, "compute_75")
-    assert all(f".entry {name}".encode() in code for name in KERNEL.findall((kernels.FOLDER / source).read_text()))
+    assert all(f".entry {name}".encode() in code for name in signatures((kernels.FOLDER / source).read_text()))
     assert b"fma.rn.f32" not in code or source == "overlay.cu"  # which asks for one by name
     assert b"fma.rn.f64" not in code

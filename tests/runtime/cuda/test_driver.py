@@ -39,7 +39,7 @@ CALLS = {
     "cuModuleLoadData": "d.load_module(image)",
     "cuModuleUnload": "d.unload_module(m)",
     "cuModuleGetFunction": "d.function(m, 'find_peaks')",
-    "cuLaunchKernel": "d.launch(f, (1, 1, 1), (32, 1, 1), 0, s, [np.uint64(p), np.int64(4), np.uint64(p)])",
+    "cuLaunchKernel": "d.launch(f, (1, 1, 1), (32, 1, 1), 0, s, work)",
     "cuStreamCreate": "d.create_stream()",
     "cuStreamDestroy": "d.destroy_stream(s)",
     "cuStreamSynchronize": "d.synchronize(s)",
@@ -63,6 +63,7 @@ s, e, p = d.create_stream(), d.create_event(), d.allocate(64)
 h, m = d.allocate_pinned(64), d.load_module(image)
 f = d.function(m, "saliency_probabilities")
 a = np.linspace(-4, 4, 16, dtype=np.float32)
+work = {"logits": np.uint64(p), "cells": np.int64(16), "probabilities": np.uint64(p)}
 """
 
 
@@ -81,11 +82,10 @@ def kernels(cpu_kernels, tmp_path_factory):
 @needs_stub
 def test_importing_the_driver_layer_calls_no_driver_function(stub, tmp_path):
     log = tmp_path / "log"
-    modules = "bindings_driver, compile, counted_driver, providers, pycuda_driver, stages"
+    modules = "bindings_driver, compile, counted_driver, facts, providers, pycuda_driver, workspace"
     imports = f"from centermask_runtime.cuda import {modules}\nimport centermask_runtime.pipeline.gpu\n"
     run_python(stub, imports, STUB_LOG=str(log))
     assert not log.exists()
-    assert run_python(stub, imports + "print(providers.device_names())").strip() == "['Stub GPU 0', 'Stub GPU 1']"
     run_python(stub, imports + "providers.open_driver('cuda-bindings')", STUB_LOG=str(log))
     assert "cuDevicePrimaryCtxRetain" in log.read_text().split()
 
@@ -99,7 +99,6 @@ def test_memory_kernels_events_and_a_captured_graph_through_cuda_bindings(stub, 
         + """
 assert d.name == f"cuda-bindings {__import__('cuda.bindings').bindings.__version__} on Stub GPU 1", d.name
 assert d.compute_capability == (9, 0)
-work = [np.uint64(p), np.int64(16), np.uint64(p)]
 def put(into):
     d.upload(p, a, s); d.launch(f, (1, 1, 1), (32, 1, 1), 0, s, work); d.download(into, p, s)
 direct, captured = np.zeros_like(a), np.zeros_like(a)
@@ -197,10 +196,10 @@ for level in ("peaks", "heads"):
     for slots in (1, 2):
         before = d.live
         with GpuPipeline(d, UploadedNetwork(d, leveled, arrays), kernels=image, slots=slots) as pipeline:
-            for found, frame in zip(pipeline.stream(frames), frames, strict=True):
+            for found, frame in zip(pipeline.each(frames), frames, strict=True):
                 assert_same(found, cpu(frame))
                 assert len(found)
-            assert pipeline.graph == "one CUDA graph a frame"
+            assert pipeline.graph == "one CUDA graph per frame"
         assert d.live == before
 d.close()
 print(ctypes.CDLL("libcuda.so.1").stub_live())
@@ -287,22 +286,3 @@ def test_what_is_handed_out_is_counted_and_freed_at_the_end():
     assert plain.freed == [
         "free", "free_pinned", "destroy_graph", "destroy_event", "destroy_stream", "unload_module", "free",
     ]  # fmt: skip
-
-
-def test_the_facts_of_a_machine_are_sentences_and_no_exceptions():
-    from centermask_runtime.cuda.facts import gpu_facts
-
-    facts = gpu_facts()
-    assert list(facts) == [
-        "cuda_driver", "cuda_devices", "cuda_kernels", "tensorrt", "tensorrt_rtx", "onnxruntime_cuda",
-    ]  # fmt: skip
-    assert all(fact and "\n" not in fact for fact in facts.values())
-
-
-@needs_stub
-def test_the_facts_of_a_machine_with_gpus_name_provider_device_and_kernels(stub):
-    script = "import json\nfrom centermask_runtime.cuda.facts import gpu_facts\nprint(json.dumps(gpu_facts()))"
-    facts = json.loads(run_python(stub, script))
-    assert "Stub GPU 0, sm_90; installed: " in facts["cuda_driver"]
-    assert facts["cuda_devices"] == "0: Stub GPU 0, 1: Stub GPU 1"
-    assert facts["cuda_kernels"].startswith(("NVRTC", "fatbin"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pipeline on a real GPU. Each test has its twin on the CPU build (test_gpu_pipeline.py, test_gpu_slots.py,
+"""The pipeline on a real GPU. Each test has its twin on the CPU build (pipeline/test_gpu.py, pipeline/test_slots.py,
 test_driver.py)."""
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import itertools
 import pytest
 
 from centermask_runtime.cuda.compile import kernel_image
+from centermask_runtime.cuda.facts import gpus
 from centermask_runtime.cuda.providers import PROVIDERS, installed_providers, open_driver
 from centermask_runtime.errors import ModelError
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.pipeline.gpu import GpuPipeline
 from centermask_runtime.selection import Selection
-from tests.support.cuda_cpu.compare import gpu_is_there
 from tests.support.given_networks import RUNS_HW, CpuNetwork, UploadedNetwork, assert_same, given_sets, random_frames
 
-pytestmark = pytest.mark.skipif(not gpu_is_there(), reason="needs an NVIDIA GPU and its driver")
+pytestmark = pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU and its driver")
 LONG_RUN = 10_000  # frames
 
 
@@ -44,15 +44,15 @@ def test_every_frame_equals_the_cpu_pipeline(gpu, spec, slots):
     frames = random_frames(12, sizes=RUNS_HW)
     cpu = Pipeline(CpuNetwork(spec, [arrays]))
     with GpuPipeline(gpu, UploadedNetwork(gpu, spec, arrays), slots=slots) as pipeline:
-        for found, frame in zip(pipeline.stream(frames), frames, strict=True):
+        for found, frame in zip(pipeline.each(frames), frames, strict=True):
             assert_same(found, cpu(frame))
-        assert pipeline.graph == "one CUDA graph a frame" if gpu.supports_graphs else "has none" in pipeline.graph
+        assert pipeline.graph == "one CUDA graph per frame" if gpu.supports_graphs else "has none" in pipeline.graph
 
 
 def test_a_long_run_allocates_nothing(gpu, spec):
     frames = itertools.cycle(random_frames(4, sizes=((64, 96),)))
     with GpuPipeline(gpu, UploadedNetwork(gpu, spec, next(given_sets(spec, 1))), slots=2) as pipeline:
-        results = pipeline.stream(itertools.islice(frames, LONG_RUN))
+        results = pipeline.each(itertools.islice(frames, LONG_RUN))
         for _ in itertools.islice(results, 8):
             pass
         before = dict(gpu.made), gpu.live, gpu.live_bytes

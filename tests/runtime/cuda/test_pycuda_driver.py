@@ -150,12 +150,13 @@ def test_arguments_are_packed_with_their_exact_types_in_order(fake):
     kernel = driver.function(driver.load_module(b"image"), "known")
     stream = driver.create_stream()
     arguments = [np.uint64(2**63 + 5), np.int32(-4), np.float32(0.5), np.int64(-(2**40)), np.float64(0.1), np.uint32(7)]
-    driver.launch(kernel, (3, 2, 1), (32, 8, 1), 4096, stream, arguments)
+    named = dict(zip("abcdef", arguments, strict=True))
+    driver.launch(kernel, (3, 2, 1), (32, 8, 1), 4096, stream, named)
     ((_, grid, block, on, kinds, packed, shared),) = [entry for entry in fake.log if entry[0] == "launch"]
     assert (grid, block, shared) == ((3, 2, 1), (32, 8, 1), 4096) and on.flags == 1  # non-blocking
     assert [np.dtype(kind) for kind in kinds] == [argument.dtype for argument in arguments]
     assert struct.unpack(kinds, packed) == tuple(argument.item() for argument in arguments)
-    driver.launch(kernel, (0, 2, 1), (32, 8, 1), 0, stream, arguments)
+    driver.launch(kernel, (0, 2, 1), (32, 8, 1), 0, stream, named)
     assert len([entry for entry in fake.log if entry[0] == "launch"]) == 1
 
 
@@ -163,7 +164,7 @@ def test_equal_arguments_of_other_types_are_packed_anew(fake):
     driver = open_driver("pycuda")
     kernel = driver.function(driver.load_module(b"image"), "known")
     for argument in (np.int32(1), np.float32(1), np.uint64(1)):
-        driver.launch(kernel, (1, 1, 1), (32, 1, 1), 0, 0, [argument])
+        driver.launch(kernel, (1, 1, 1), (32, 1, 1), 0, 0, {"only": argument})
     packed = [entry[5] for entry in fake.log if entry[0] == "launch"]
     assert packed == [argument.tobytes() for argument in (np.int32(1), np.float32(1), np.uint64(1))]
 

@@ -77,10 +77,10 @@ def test_an_engine_gives_the_results_of_the_cpu_pipeline(driver, cpu_kernels, sm
         assert network.description == "TensorRT 10.99 engine, fp16"
         before = driver.live_bytes["memory"]
         with GpuPipeline(driver, network, kernels=cpu_kernels, slots=2) as pipeline:
-            for found, frame in zip(pipeline.stream(frames), frames, strict=True):
+            for found, frame in zip(pipeline.each(frames), frames, strict=True):
                 assert_same(found, cpu(frame))
                 assert len(found)
-            assert pipeline.graph == "one CUDA graph a frame"  # TensorRT's contexts can be captured
+            assert pipeline.graph == "one CUDA graph per frame"  # TensorRT's contexts can be captured
         (context,) = fake.engines[0].contexts
     assert before >= 1000 and context.memory[1] == 1000  # its working memory is the driver layer's
     assert len(context.calls) == 1 + len(PEAKS_OUTPUTS)  # addresses are set once
@@ -241,7 +241,7 @@ def test_bound_memory_gives_the_results_of_the_cpu_pipeline(driver, cpu_kernels,
     selection = Selection.of(network.spec, conf=0.05)
     cpu = Pipeline(OnnxRuntimeNetwork(onnx_file, threads=1), selection)
     with GpuPipeline(driver, network, selection, kernels=cpu_kernels, slots=2) as pipeline:
-        found = list(pipeline.stream(frames))
+        found = list(pipeline.each(frames))
     for one, frame in zip(found, frames, strict=True):
         assert_same(one, cpu(frame))
     assert sum(map(len, found)) > 5

@@ -10,19 +10,24 @@ import numpy as np
 import pytest
 
 from centermask_runtime.cuda.driver import DriverError
+from centermask_runtime.cuda.layouts import outputs_layout
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import read_image
-from centermask_runtime.networks.gpu_network import outputs_layout
 from centermask_runtime.networks.onnx_runtime import CPU
 from centermask_runtime.networks.onnx_runtime_gpu import OnnxRuntimeGpuNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.pipeline.gpu import GpuPipeline
+from centermask_runtime.reference.nv12 import Nv12Frame, YuvMatrix
+from centermask_runtime.reference.overlay import DrawStyle, draw
 from tests.support.cuda_cpu.build import compiler
 from tests.support.given_networks import (
     RUNS_HW,
+    SIZES_HW,
     CpuNetwork,
     GivenNetwork,
     OnStream,
+    SeeingCpuNetwork,
+    SeeingNetwork,
     assert_same,
     both,
     given_sets,
@@ -44,7 +49,7 @@ def spec(request, small_spec):
 def test_every_frame_equals_the_cpu_pipeline(driver, cpu_kernels, spec, slots):
     frames = random_frames(12, sizes=RUNS_HW)
     found, expected, graph = both(driver, cpu_kernels, spec, frames, slots=slots)
-    assert sum(map(len, expected)) > 20 and graph == "one CUDA graph a frame"
+    assert sum(map(len, expected)) > 20 and graph == "one CUDA graph per frame"
     assert driver.made["graph"] == 2 * slots  # one for each size and slot
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
@@ -75,7 +80,7 @@ def test_two_videos_take_turns_on_one_driver(driver, cpu_kernels, small_spec):
         GpuPipeline(driver, GivenNetwork(driver, s, a), kernels=cpu_kernels, slots=2)
         for s, a in zip(specs, sets, strict=True)
     ]
-    found = list(zip(*(pipeline.stream(iter(frames)) for pipeline in pipelines), strict=True))
+    found = list(zip(*(pipeline.each(iter(frames)) for pipeline in pipelines), strict=True))
     for pipeline in pipelines:
         pipeline.close()
         pipeline.close()
@@ -88,12 +93,62 @@ def test_two_videos_take_turns_on_one_driver(driver, cpu_kernels, small_spec):
 def test_stage_times_are_filled_where_asked_for(driver, cpu_kernels, small_spec):
     network = GivenNetwork(driver, small_spec, list(given_sets(small_spec, 1)))
     with GpuPipeline(driver, network, kernels=cpu_kernels, stage_times=True) as pipeline:
-        assert pipeline.timings is None
-        pipeline(random_frames(1)[0])
-        times = pipeline.timings
+        found, times = pipeline.timed(random_frames(1)[0])
+        assert len(found)
         assert pipeline.graph == "no CUDA graph: times inside a graph cannot be taken, and stage times were asked for"
     assert min(times.preprocess_ms, times.network_ms, times.postprocess_ms) > 0
     assert times.total_ms >= times.preprocess_ms + times.network_ms + times.postprocess_ms
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("matrix", YuvMatrix)
+def test_nv12_frames_give_the_results_of_the_converted_ones(driver, cpu_kernels, small_spec, matrix, slots):
+    """Among BGR frames of the same size, which have CUDA graphs of their own."""
+    rng = np.random.default_rng(4)
+    nv12 = [Nv12Frame(rng.integers(0, 200, (195, 194), dtype=np.uint8), matrix) for _ in range(4 * slots)]
+    frames = [*nv12, *random_frames(2 * slots, sizes=((130, 194),)), *nv12]
+    arrays = next(given_sets(small_spec, 1))
+    with GpuPipeline(driver, SeeingNetwork(driver, small_spec, arrays), kernels=cpu_kernels, slots=slots) as pipeline:
+        found = list(pipeline.each(frames))
+    cpu = Pipeline(SeeingCpuNetwork(small_spec, arrays))
+    for one, frame in zip(found, frames, strict=True):
+        assert_same(one, cpu(frame))
+        assert_same(one, cpu(frame.to_bgr() if isinstance(frame, Nv12Frame) else frame))
+    assert driver.launches["graph"] > 0
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize(
+    "style", [DrawStyle(), DrawStyle(labels=False), DrawStyle(masks=False), DrawStyle(boxes=False, scores=False)]
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_drawn_pictures_are_those_of_the_cpu(driver, cpu_kernels, spec, slots, style, batch):
+    frames = random_frames(6, sizes=(SIZES_HW[0],) * 4 + (SIZES_HW[1],) * 2)
+    frames.append(Nv12Frame(np.random.default_rng(6).integers(0, 200, (96, 96), dtype=np.uint8)))
+    before = [frame.copy() for frame in frames[:-1]]
+    arrays = next(given_sets(spec, 1))
+    with GpuPipeline(driver, SeeingNetwork(driver, spec, arrays, batch), kernels=cpu_kernels, slots=slots) as pipeline:
+        found = list(pipeline.drawn(frames, style))
+    cpu = Pipeline(SeeingCpuNetwork(spec, arrays))
+    assert len(found) == len(frames)
+    for (instances, picture), frame in zip(found, frames, strict=True):
+        expected = cpu(frame)
+        assert_same(instances, expected)
+        bgr = frame.to_bgr() if isinstance(frame, Nv12Frame) else frame
+        np.testing.assert_array_equal(picture, draw(bgr, expected, style))
+        assert (picture != bgr).any()
+    for frame, kept in zip(frames[:-1], before, strict=True):
+        np.testing.assert_array_equal(frame, kept)
+
+
+def test_a_model_of_one_class_is_drawn_in_the_colours_of_places(driver, cpu_kernels, small_spec):
+    one_class = dataclasses.replace(small_spec, class_names=("nucleus",), category_ids=(1,), saliency_channels=1)
+    frames = random_frames(3, sizes=((128, 192),))
+    sets = list(given_sets(one_class, 3))
+    with GpuPipeline(driver, GivenNetwork(driver, one_class, sets), kernels=cpu_kernels) as pipeline:
+        found = list(pipeline.drawn(frames))
+    for (instances, picture), frame in zip(found, frames, strict=True):
+        np.testing.assert_array_equal(picture, draw(frame, instances))
 
 
 def test_a_frame_of_another_kind_is_refused_and_the_next_one_comes(driver, cpu_kernels, small_spec):
@@ -182,7 +237,7 @@ def test_the_released_model_finds_the_same_nuclei_as_on_the_cpu(driver, cpu_kern
 
     cpu = Pipeline(Direct())
     with GpuPipeline(driver, OnStream(driver, released[level]()), kernels=cpu_kernels, slots=2) as pipeline:
-        found = list(pipeline.stream(frames))
+        found = list(pipeline.each(frames))
     expected = [cpu(frame) for frame in frames]
     assert sum(map(len, expected)) > 20
     for one, other in zip(found, expected, strict=True):

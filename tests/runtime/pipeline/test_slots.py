@@ -51,7 +51,7 @@ def test_masks_larger_than_the_first_arena_make_it_grow_once(driver, cpu_kernels
         with GpuPipeline(driver, GivenNetwork(driver, spec, [full]), kernels=cpu_kernels, slots=slots) as pipeline:
             found = []
             counts = []
-            for instances in pipeline.stream(frames):
+            for instances in pipeline.each(frames):
                 found.append(instances)
                 counts.append(driver.made["memory"])
         cpu = Pipeline(CpuNetwork(spec, [full]))
@@ -62,29 +62,30 @@ def test_masks_larger_than_the_first_arena_make_it_grow_once(driver, cpu_kernels
 
 
 @pytest.mark.parametrize("compute_first", [False, True])
-def test_a_frame_may_change_as_soon_as_it_is_submitted(driver, cpu_kernels, small_spec, compute_first):
+def test_a_frame_may_change_as_soon_as_the_next_one_is_asked_for(driver, cpu_kernels, small_spec, compute_first):
     seen = []
     network = GivenNetwork(driver, small_spec, list(given_sets(small_spec, 1)))
     plain = network.enqueue
 
     def enqueue(images, outputs, stream):
         shape = (*small_spec.input_hw, 3)
-        driver.driver._put(stream, lambda: seen.append(host_array(images, np.empty(shape, np.uint8)).copy()))
+        driver.driver.host_function(lambda: seen.append(host_array(images, np.empty(shape, np.uint8)).copy()), stream)
         plain(images, outputs, stream)
 
     network.enqueue = enqueue
-    frame = np.zeros((64, 96, 3), np.uint8)
     stream = driver.create_stream()
-    with GpuPipeline(driver, network, kernels=cpu_kernels, slots=2, stream=stream) as pipeline:
-        for index, value in enumerate((10, 20, 30, 40)):
-            if index >= 2:
-                pipeline.result()
+
+    def one_array_for_all():
+        frame = np.zeros((64, 96, 3), np.uint8)
+        for value in (10, 20, 30, 40):
             frame[:] = value
-            pipeline.submit(frame)
+            yield frame
             frame[:] = 255
             if compute_first:
                 driver.synchronize(stream)  # only an event makes it wait for the upload
-        pipeline.result(), pipeline.result()
+
+    with GpuPipeline(driver, network, kernels=cpu_kernels, slots=2, stream=stream) as pipeline:
+        assert len(list(pipeline.each(one_array_for_all()))) == 4
     driver.destroy_stream(stream)
     assert [image.min() for image in seen] == [image.max() for image in seen] == [10, 20, 30, 40]
 
@@ -94,7 +95,7 @@ def test_results_stay_when_later_frames_come(driver, cpu_kernels, small_spec):
     frames = random_frames(5, sizes=((128, 192),))
     cpu = Pipeline(CpuNetwork(small_spec, arrays))
     with GpuPipeline(driver, GivenNetwork(driver, small_spec, arrays), kernels=cpu_kernels, slots=2) as pipeline:
-        found = list(pipeline.stream(frames))
+        found = list(pipeline.each(frames))
     for one, frame in zip(found, frames, strict=True):
         assert_same(one, cpu(frame))
 
@@ -103,7 +104,7 @@ def test_allocations_are_flat_over_a_long_run(driver, cpu_kernels, spec):
     frames = itertools.cycle(random_frames(4, sizes=((64, 96),)))
     network = GivenNetwork(driver, spec, list(given_sets(spec, 3)))
     with GpuPipeline(driver, network, kernels=cpu_kernels, slots=2) as pipeline:
-        results = pipeline.stream(itertools.islice(frames, FLAT_FRAMES))
+        results = pipeline.each(itertools.islice(frames, FLAT_FRAMES))
         for _ in itertools.islice(results, 8):
             pass
         made, live, size = dict(driver.made), driver.live, driver.live_bytes
@@ -129,6 +130,13 @@ def test_a_network_bound_to_another_stream_is_refused(driver, cpu_kernels, small
     with pytest.raises(UsageError, match="another stream"):
         GpuPipeline(driver, network, kernels=cpu_kernels, stream=6)
     assert network.closed  # the pipeline's from the call on
+
+
+def test_no_slots_are_refused_and_the_network_is_closed(driver, cpu_kernels, small_spec):
+    network = GivenNetwork(driver, small_spec, [])
+    with pytest.raises(UsageError, match=r"^slots must be at least 1, not 0\.$"):
+        GpuPipeline(driver, network, kernels=cpu_kernels, slots=0)
+    assert network.closed
 
 
 @pytest.mark.parametrize("body_fails", [False, True])

@@ -13,11 +13,24 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from centermask_runtime.cuda import kernels
 
 HERE = Path(__file__).resolve().parent
-KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
+KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(([^)]*)\)')
+COMMENT = re.compile(r"//.*")
+PARAMETER = re.compile(r"(?:const )?(?P<type>\w+)(?P<pointer>\* __restrict__)? (?P<name>\w+)")
+TYPES = {
+    "int": np.int32,
+    "u32": np.uint32,
+    "i64": np.int64,
+    "u64": np.uint64,
+    "float": np.float32,
+    "double": np.float64,
+}
 OPTIONS = (
     *("-std=c++20", "-g1", "-fPIC", "-pthread", "-Wall", "-Wextra", "-Werror"),
     *("-ffp-contract=off", "-fno-fast-math"),  # as --fmad=false
@@ -30,6 +43,18 @@ SANITIZERS = {
     "address": ("-O1", "-fsanitize=address,undefined", "-fsanitize=float-cast-overflow", "-fno-sanitize-recover=all"),
     "thread": ("-O1", "-fsanitize=thread", "-DSHIM_THREADS"),
 }
+
+
+def signatures(source: str) -> dict[str, dict[str, np.dtype[Any]]]:
+    """Each kernel of a source -> its parameters in order: name and type. A pointer is uint64, as a launch takes it."""
+    found: dict[str, dict[str, np.dtype[Any]]] = {}
+    for kernel, parameters in KERNEL.findall(COMMENT.sub("", source)):
+        found[kernel] = {}
+        for parameter in parameters.split(","):
+            parsed = PARAMETER.fullmatch(" ".join(parameter.split()))
+            assert parsed is not None, (kernel, parameter)
+            found[kernel][parsed["name"]] = np.dtype(np.uint64 if parsed["pointer"] else TYPES[parsed["type"]])
+    return found
 
 
 def compiler() -> str | None:
@@ -49,9 +74,9 @@ def build(
     precompiled: Path | None = None,
 ) -> Path:
     """Compiles the sources of `folder` into the shared library `target`, which is returned."""
-    names = [name for source in sources for name in KERNEL.findall((folder / source).read_text())]
+    found = [signature for source in sources for signature in signatures((folder / source).read_text()).items()]
     includes = "".join(f'#include "{source}"\n' for source in sources)
-    table = ", ".join(f"SHIM_KERNEL({name})" for name in names)
+    table = ", ".join(f'SHIM_KERNEL({kernel}, "{" ".join(parameters)}")' for kernel, parameters in found)
     first = [] if precompiled is None else [f"-I{precompiled}"]
     with tempfile.TemporaryDirectory() as made:
         host = Path(made) / "host.cpp"

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from centermask_runtime.cuda.buffers import Arena, Block, Frames, HeadPointers, Nv12Frames, PeakPointers
 from centermask_runtime.cuda.driver import Driver
-from centermask_runtime.cuda.stages import PALETTE, Stages
+from centermask_runtime.cuda.layouts import peaks_layout, results_layout
+from centermask_runtime.cuda.results import Results
+from centermask_runtime.cuda.workspace import Workspace
 from centermask_runtime.geometry import Letterbox
-from centermask_runtime.instances import BoxMasks, Instances
+from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import postprocess
 from centermask_runtime.reference.nv12 import Nv12Frame, YuvMatrix
@@ -35,32 +35,16 @@ class Device:
     image: bytes
 
 
-def gpu_is_there() -> bool:
-    """Whether the driver library loads and finds a device; makes no context."""
-    try:
-        library = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return library.cuInit(0) == 0 and library.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-
-
-class Session:
-    """One comparison: stages, a stream, and device memory that goes when it ends."""
+class Session(Workspace):
+    """One comparison: kernels, a stream, and device memory that goes when it ends."""
 
     def __init__(self, device: Device, spec: ModelSpec, batch: int) -> None:
-        self.driver = device.driver
-        self.stages = Stages(device.driver, device.image, spec, batch)
+        super().__init__(device.driver, spec, device.image, batch)
         self.stream = device.driver.create_stream()
-        self._memory: list[int] = []
-
-    def room(self, nbytes: int) -> int:
-        self._memory.append(self.driver.allocate(max(nbytes, 1)))
-        return self._memory[-1]
 
     def put(self, array: NDArray[Any]) -> int:
         array = np.ascontiguousarray(array)
-        pointer = self.room(array.nbytes)
+        pointer = self.room(max(array.nbytes, 1))
         if array.size:
             self.driver.upload(pointer, array, self.stream)
             self.driver.synchronize(self.stream)
@@ -81,18 +65,11 @@ class Session:
         """[N, H, W, 3] or planes [N, H, bytes] with `gap` more bytes a row, which no stage may touch."""
         rows = frames.reshape(*frames.shape[:2], -1)
         padded = np.pad(rows, ((0, 0), (0, 0), (0, gap)), constant_values=0xEE)
-        return Frames(self.put(padded), padded.shape[2], padded.shape[1] * padded.shape[2])
+        return Frames(self.put(padded), padded.shape[2], padded.shape[1] * padded.shape[2], len(padded))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for pointer in self._memory:
-            self.driver.free(pointer)
+    def close(self) -> None:
+        super().close()
         self.driver.destroy_stream(self.stream)
-        self.stages.close()
 
 
 def same_bits(found: NDArray[Any], expected: NDArray[Any], what: str) -> None:
@@ -110,9 +87,8 @@ def letterbox_equals_reference(device: Device, frames: NDArray[np.uint8], spec: 
     box = Letterbox.fit((frames.shape[1], frames.shape[2]), spec.input_hw)
     expected = np.stack([reference_letterbox(frame, box) for frame in frames])
     with Session(device, spec, len(frames)) as session:
-        images = session.room(session.stages.images_bytes())
-        session.stages.letterbox(session.put_frames(frames, gap), box, images, session.stream)
-        same_bits(session.get(images, expected.shape), expected, f"letterbox {box}")
+        session.stages.letterbox(session.put_frames(frames, gap), box, session.images, session.stream)
+        same_bits(session.get(session.images, expected.shape), expected, f"letterbox {box}")
 
 
 def letterbox_nv12(
@@ -121,10 +97,9 @@ def letterbox_nv12(
     """luma [N, H, W], chroma [N, H / 2, W] -> the images, [N, input_h, input_w, 3]"""
     box = Letterbox.fit((luma.shape[1], luma.shape[2]), spec.input_hw)
     with Session(device, spec, len(luma)) as session:
-        images = session.room(session.stages.images_bytes())
         planes = Nv12Frames(session.put_frames(luma, gap), session.put_frames(chroma, gap + 2))
-        session.stages.letterbox_nv12(planes, box, images, session.stream, matrix)
-        return session.get(images, (len(luma), *spec.input_hw, 3))
+        session.stages.letterbox_nv12(planes, box, session.images, session.stream, matrix)
+        return session.get(session.images, (len(luma), *spec.input_hw, 3))
 
 
 def nv12_equals_reference(
@@ -148,9 +123,9 @@ def peaks_equal_reference(
     """heatmaps [N, C, h, w]; h and w multiples of 8."""
     count, classes, height, width = heatmaps.shape
     with Session(device, spec_of_grid(classes, (height, width), k), count) as session:
-        layout = session.stages.peaks_layout(candidates)
+        layout = peaks_layout(session.spec, count, candidates)
         block = layout.at(session.room(layout.nbytes))
-        session.stages.top_peaks(session.put(heatmaps), block, session.stream, least_score)
+        session.stages.top_peaks(session.put(heatmaps), block, count, session.stream, least_score)
         found = session.views(block)
     for image, heatmap in enumerate(heatmaps):
         expected = top_peaks(heatmap, k)
@@ -185,12 +160,11 @@ def peaks_of_heads(device: Device, heads: DenseHeads, spec: ModelSpec) -> PeakOu
     """What top_peaks and gather_heads make of dense heads, compared with the reference; saliency is left empty."""
     count, size = len(heads.heatmap), spec.shape_size
     with Session(device, spec, count) as session:
-        layout = session.stages.peaks_layout()
-        block = layout.at(session.room(layout.nbytes))
+        block = session.peaks
         arrays = (heads.heatmap, heads.offsets, heads.sizes, heads.shapes)
         pointers = HeadPointers(*[session.put(array) for array in arrays], 0)  # type: ignore[call-arg]
-        session.stages.top_peaks(pointers.heatmap, block, session.stream)
-        outputs = session.stages.gather_heads(pointers, block, session.stream)
+        session.stages.top_peaks(pointers.heatmap, block, count, session.stream)
+        outputs = session.stages.gather_heads(pointers, block, count, session.stream)
         assert outputs == PeakPointers(block["scores"], block["labels"], block["boxes"], block["shapes"], 0)
         found = session.views(block)
     for image in range(count):
@@ -233,7 +207,7 @@ def results_equal_reference(
     run_totals = [sum(len(_runs(rle)) for rle in one.masks.rles()) for one in truth]
     with Session(device, spec, count) as session:
         stages, stream = session.stages, session.stream
-        layout = stages.results_layout()
+        layout = results_layout(spec, count)
         results = layout.at(session.room(layout.nbytes))
         # Exactly what is needed, so that a byte too many is outside the allocation.
         arena, runs = (Arena(session.room(count * size * each), size) for size, each in
@@ -241,19 +215,20 @@ def results_equal_reference(
         arrays = (outputs.scores, outputs.labels, outputs.boxes, outputs.shapes, outputs.saliency)
         pointers = PeakPointers(*[session.put(array) for array in arrays])
         stages.select(
-            pointers, letterbox, results, stream, allowed=session.put(allowed), score_threshold=score_threshold,
+            pointers, letterbox, results, count, stream, allowed=session.put(allowed), score_threshold=score_threshold,
             max_detections=most,
         )  # fmt: skip
-        scratch = session.room(stages.probabilities_bytes())
-        stages.masks(pointers, letterbox, results, arena, scratch, stream, mask_threshold=mask_threshold)
-        stages.runs(letterbox, results, arena, runs, stream)
+        stages.masks(
+            pointers, letterbox, results, arena, session.probabilities, count, stream, mask_threshold=mask_threshold
+        )
+        stages.runs(letterbox.frame_hw, results, arena, runs, count, stream)
         found = session.views(results)
         bits = session.get(arena.pointer, (count, arena.capacity))
         lengths = session.get(runs.pointer, (count, runs.capacity), np.uint32)
         for n, expected in enumerate(truth):
             assert found["mask_bytes"][n] == mask_bytes[n] and found["run_totals"][n] == run_totals[n], (n, found)
-            image = instances_of(found, n, bits[n], letterbox, spec)
-            same_instances(image, expected)
+            one = Results({name: array[n] for name, array in found.items()}, bits[n], None)
+            same_instances(one.instances(letterbox.frame_hw, spec), expected)
             for i, rle in enumerate(expected.masks.rles()):
                 begin, end = found["run_offsets"][n, i], found["run_offsets"][n, i] + found["run_counts"][n, i]
                 assert encode_counts(lengths[n, begin:end].astype(np.int64)) == rle["counts"], f"runs of {n}, {i}"
@@ -261,7 +236,7 @@ def results_equal_reference(
             frames = session.put_frames(drawn.frames, gap=5)
             numbers = 0 if drawn.numbers is None else session.put(drawn.numbers)
             stages.draw(
-                frames, letterbox, results, arena, session.put(PALETTE), stream, numbers=numbers, masks=drawn.masks,
+                frames, letterbox.frame_hw, results, arena, session.palette, stream, numbers=numbers, masks=drawn.masks,
                 boxes=drawn.boxes,
             )  # fmt: skip
             height, width = letterbox.frame_hw
@@ -273,22 +248,6 @@ def results_equal_reference(
                 picture = draw(drawn.frames[n], replace(expected, ids=ids), style)
                 same_bits(painted[n, :, : width * 3].reshape(height, width, 3), picture, f"overlay of image {n}")
     return truth
-
-
-def instances_of(
-    found: dict[str, NDArray[Any]], image: int, bits: NDArray[np.uint8], letterbox: Letterbox, spec: ModelSpec
-) -> Instances:
-    """One image's results as Instances. bits: its part of the arena."""
-    n = int(found["found"][image])
-    rects = found["rects"][image, :n]
-    crops = []
-    for (x0, y0, x1, y1), begin in zip(rects.tolist(), found["offsets"][image, :n].tolist(), strict=True):
-        shape = y1 - y0, -(-(x1 - x0) // 8)
-        crops.append(bits[begin : begin + shape[0] * shape[1]].reshape(shape))
-    return Instances(
-        letterbox.frame_hw, found["boxes"][image, :n], found["scores"][image, :n], found["labels"][image, :n],
-        BoxMasks(letterbox.frame_hw, rects, tuple(crops)), spec.class_names, spec.category_ids,
-    )  # fmt: skip
 
 
 def same_instances(found: Instances, expected: Instances) -> None:

@@ -4,7 +4,7 @@
 Work put on a stream runs when somebody waits for it, not before: a host array that is changed or read too early, or an
 event that is not waited for, gives wrong results here as it may on a GPU. When something waits, the other streams are
 run last, and only as far as events demand. A pointer is a host address and new memory is poison. Copies and pointers
-given to kernels must lie in live allocations, arguments must have the parameters' types; DriverError tells.
+given to kernels must lie in live allocations, arguments must have the parameters' names and types; DriverError tells.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import itertools
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class CpuDriver:
         self._starts: list[int] = []  # of `allocated`, sorted
         self._pinned: dict[int, NDArray[np.uint8]] = {}
         self._modules: dict[int, ctypes.CDLL] = {}
-        self._functions: dict[int, tuple[ctypes.CDLL, int, str, str]] = {}
+        self._functions: dict[int, tuple[ctypes.CDLL, int, str, str, tuple[str, ...]]] = {}
         self._streams: dict[int, _Stream] = {0: _Stream()}
         self._events: dict[int, _Event] = {}
         self._graphs: dict[int, list[Callable[[], None]]] = {}
@@ -137,7 +137,7 @@ class CpuDriver:
         path = Path(self._folder.name) / f"module{handle}.so"
         path.write_bytes(image)
         library = ctypes.CDLL(str(path))
-        library.shim_error.restype = library.shim_parameters.restype = ctypes.c_char_p
+        library.shim_error.restype = library.shim_parameters.restype = library.shim_names.restype = ctypes.c_char_p
         library.shim_launch.argtypes = [ctypes.c_int, *[ctypes.c_uint] * 7, ctypes.c_void_p]
         library.shim_reverse_threads(self.reversed_threads)
         self._modules[handle] = library
@@ -155,23 +155,25 @@ class CpuDriver:
         if index < 0:
             raise DriverError(f"cuModuleGetFunction failed with CUDA_ERROR_NOT_FOUND ({name}).")
         handle = next(self._handles)
-        self._functions[handle] = library, index, name, library.shim_parameters(index).decode()
+        names = tuple(library.shim_names(index).decode().split())
+        self._functions[handle] = library, index, name, library.shim_parameters(index).decode(), names
         return handle
 
     def launch(
-        self, function: int, grid: Dim3, block: Dim3, shared_bytes: int, stream: int, arguments: Sequence[Argument]
+        self, function: int, grid: Dim3, block: Dim3, shared_bytes: int, stream: int, arguments: Mapping[str, Argument]
     ) -> None:
         if 0 in grid:
             return
-        library, index, name, parameters = self._functions[function]
-        kinds = [np.dtype(np.uint64 if code == POINTER else code) for code in parameters]
-        if [argument.dtype for argument in arguments] != kinds:
-            raise DriverError(f"{name} takes {kinds} and was given {[argument.dtype for argument in arguments]}.")
-        for code, argument in zip(parameters, arguments, strict=True):
+        library, index, name, parameters, names = self._functions[function]
+        kinds = dict(zip(names, (np.dtype(np.uint64 if code == POINTER else code) for code in parameters), strict=True))
+        given = {parameter: argument.dtype for parameter, argument in arguments.items()}
+        if list(given.items()) != list(kinds.items()):
+            raise DriverError(f"{name} takes {kinds} and was given {given}.")
+        for code, argument in zip(parameters, arguments.values(), strict=True):
             if code == POINTER and argument:
                 self._check_range(name, int(argument), 1)
         values = np.zeros((len(arguments), SLOT), np.uint8)  # copied now, as cuLaunchKernel does
-        for row, argument in zip(values, arguments, strict=True):
+        for row, argument in zip(values, arguments.values(), strict=True):
             row[: argument.nbytes] = np.frombuffer(argument.tobytes(), np.uint8)
 
         def execute() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from centermask_runtime.cuda.buffers import Arena, PeakPointers
+from centermask_runtime.cuda.layouts import results_layout
 from centermask_runtime.geometry import Letterbox
 from tests.support.cuda_cpu.compare import (
     DenseHeads,
@@ -77,7 +78,7 @@ def arena(device: Device) -> None:
     outputs = random_outputs(np.random.default_rng(4), SPEC, 1)
     letterbox = Letterbox.fit((64, 96), SPEC.input_hw)
     with Session(device, SPEC, 1) as session:
-        layout = session.stages.results_layout()
+        layout = results_layout(SPEC, 1)
         results = layout.at(session.room(layout.nbytes))
         pointers = PeakPointers(
             session.put(outputs.scores), session.put(outputs.labels), session.put(outputs.boxes),
@@ -85,12 +86,13 @@ def arena(device: Device) -> None:
         )  # fmt: skip
         allowed = session.put(np.ones(3, np.uint8))
         session.stages.select(
-            pointers, letterbox, results, session.stream, allowed=allowed, score_threshold=0, max_detections=8
+            pointers, letterbox, results, 1, session.stream, allowed=allowed, score_threshold=0, max_detections=8
         )
         needed = int(session.views(results)["mask_bytes"][0])
         arena = Arena(session.room(needed - 1), needed - 1)
-        scratch = session.room(session.stages.probabilities_bytes())
-        session.stages.masks(pointers, letterbox, results, arena, scratch, session.stream, mask_threshold=0.3)
+        session.stages.masks(
+            pointers, letterbox, results, arena, session.probabilities, 1, session.stream, mask_threshold=0.3
+        )
         session.driver.synchronize(session.stream)
 
 

@@ -145,7 +145,8 @@ struct Bind<Kernel> {
 struct Entry {
     const char* name;
     Call call;
-    const char* parameters;
+    const char* parameters;  // their types
+    const char* names;       // of the parameters, with spaces between
 };
 
 inline int launch(const Entry& entry, Index grid_, Index block_, unsigned shared_bytes, void** arguments) {
@@ -177,7 +178,7 @@ inline int launch(const Entry& entry, Index grid_, Index block_, unsigned shared
 }
 }  // namespace shim
 
-#define SHIM_KERNEL(kernel) {#kernel, shim::Bind<&kernel>::go, shim::Bind<&kernel>::parameters}
+#define SHIM_KERNEL(kernel, names) {#kernel, shim::Bind<&kernel>::go, shim::Bind<&kernel>::parameters, names}
 #define SHIM_TABLE(...)                                                                                        \
     static const shim::Entry shim_table[] = {__VA_ARGS__};                                                     \
     extern "C" int shim_find(const char* name) {                                                               \
@@ -189,6 +190,7 @@ inline int launch(const Entry& entry, Index grid_, Index block_, unsigned shared
         return -1;                                                                                             \
     }                                                                                                          \
     extern "C" const char* shim_parameters(int kernel) { return shim_table[kernel].parameters; }               \
+    extern "C" const char* shim_names(int kernel) { return shim_table[kernel].names; }                         \
     extern "C" const char* shim_error() { return shim::error.c_str(); }                                        \
     extern "C" void shim_reverse_threads(int reversed) { shim::reversed_threads = reversed != 0; }             \
     extern "C" int shim_launch(int kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,    \

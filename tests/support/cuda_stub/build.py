@@ -11,6 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 NAME = "libcuda.so.1"
+WITHOUT_PYCUDA = "import sys; sys.modules['pycuda'] = None\n"  # else "auto" takes it where it is installed
 
 
 def build(folder: Path) -> Path:
@@ -22,9 +23,10 @@ def build(folder: Path) -> Path:
 
 
 def run_python(library: Path, script: str, **environment: str) -> str:
-    """Standard output of a fresh interpreter that finds the stub as its driver."""
+    """Standard output of a fresh interpreter that finds the stub as its driver, and no pycuda."""
     path = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "export", ROOT / "runtime"))
     variables = {**os.environ, "LD_LIBRARY_PATH": str(library.parent), "PYTHONPATH": path, **environment}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=variables, check=False)
+    command = [sys.executable, "-c", WITHOUT_PYCUDA + script]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

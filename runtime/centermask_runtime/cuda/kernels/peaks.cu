@@ -61,6 +61,80 @@ extern "C" __global__ void __launch_bounds__(TILE_W* TILE_H) find_peaks(
     }
 }
 
+// The candidates of one image: those that were remembered or, where some were not, all cells of the heat map.
+struct Candidates {
+    const u64* remembered;
+    const float* heatmap;  // [classes, height, width] logits
+    int height, width;
+    float least_score;
+    bool forgotten;
+    u32 scanned;  // remembered ones, or cells
+
+    __device__ __forceinline__ u64 key(u32 i) const {  // 0 where it is no peak
+        return forgotten ? peak_key(heatmap, height, width, least_score, i) : remembered[i];
+    }
+};
+
+// The k-th greatest key of at least k, by a whole block: radix selection, one digit after the other from the top.
+// Barriers on both sides.
+__device__ u64 kth_greatest_key(const Candidates& candidates, u32 k) {
+    __shared__ u32 histogram[DIGITS];
+    __shared__ u64 shared_prefix;
+    __shared__ u32 shared_need;  // keys to come of those with the prefix
+    int thread = threadIdx.x, threads = blockDim.x;
+    if (thread == 0) {
+        shared_prefix = 0;
+        shared_need = k;
+    }
+    for (int shift = KEY_BITS - DIGIT_BITS; shift >= 0; shift -= DIGIT_BITS) {
+        for (int i = thread; i < DIGITS; i += threads) histogram[i] = 0;
+        __syncthreads();
+        u64 prefix = shared_prefix;
+        for (u32 i = thread; i < candidates.scanned; i += threads) {
+            u64 key = candidates.key(i);
+            bool same = shift == KEY_BITS - DIGIT_BITS || key >> (shift + DIGIT_BITS) == prefix >> (shift + DIGIT_BITS);
+            if (key && same) atomicAdd(&histogram[(u32)(key >> shift) & (DIGITS - 1)], 1u);
+        }
+        __syncthreads();
+        if (thread < WARP) {  // a lane has 8 digits, lane 0 the greatest
+            constexpr int EACH = DIGITS / WARP;
+            u32 need = shared_need, mine = 0;
+            int greatest = DIGITS - 1 - thread * EACH;
+            for (int i = 0; i < EACH; i++) mine += histogram[greatest - i];
+            u32 through = mine;
+            for (int step = 1; step < WARP; step <<= 1) {
+                u32 before = __shfl_up_sync(ALL_LANES, through, step);
+                if (thread >= step) through += before;
+            }
+            u32 above = through - mine;
+            __syncwarp();  // all lanes have read shared_need
+            if (above < need && need <= through) {
+                int digit = greatest;
+                for (; above + histogram[digit] < need; digit--) above += histogram[digit];
+                shared_prefix = prefix | (u64)digit << shift;
+                shared_need = need - above;
+            }
+        }
+        __syncthreads();
+    }
+    return shared_prefix;
+}
+
+// The `kept` keys that are least_key or greater into shared memory, greatest first, by a whole block. The power of two
+// from `kept` is filled up with 0. Barriers on both sides.
+__device__ void collect_keys(const Candidates& candidates, u64 least_key, int kept, u64* ranked) {
+    __shared__ u32 collected;
+    if (threadIdx.x == 0) collected = 0;
+    int padded = power_of_two_from(kept);
+    for (int i = threadIdx.x; i < padded; i += blockDim.x) ranked[i] = 0;
+    __syncthreads();
+    for (u32 i = threadIdx.x; i < candidates.scanned; i += blockDim.x) {
+        u64 key = candidates.key(i);
+        if (key >= least_key) ranked[atomicAdd(&collected, 1u)] = key;
+    }
+    sort_descending(ranked, padded);
+}
+
 // A block is an image: grid (N), block any multiple of 32. Shared: sort_capacity keys, a power of two from K.
 extern "C" __global__ void rank_peaks(
     // inputs
@@ -74,68 +148,15 @@ extern "C" __global__ void rank_peaks(
     int* __restrict__ cells_yx   // [N, k, 2]
 ) {
     DYNAMIC_SHARED(u64, ranked);  // [sort_capacity]
-    __shared__ u32 histogram[DIGITS];
-    __shared__ u64 shared_prefix;
-    __shared__ u32 shared_need, collected;
-    int thread = threadIdx.x, threads = blockDim.x;
     i64 image = blockIdx.x;
-    const float* cells = heatmap + image * classes * height * width;
-    const u64* remembered = candidate_keys + image * capacity;
-    u32 candidates = candidate_counts[image];
-    bool forgotten = candidates > capacity;
-    u32 scanned = forgotten ? (u32)(classes * height * width) : candidates;
-    auto key_at = [&](u32 i) { return forgotten ? peak_key(cells, height, width, least_score, i) : remembered[i]; };
-
-    u64 least_key = 1;
-    if (candidates > (u32)sort_capacity) {  // digit by digit from the top: the prefix of the k-th greatest key
-        if (thread == 0) {
-            shared_prefix = 0;
-            shared_need = k;
-        }
-        for (int shift = KEY_BITS - DIGIT_BITS; shift >= 0; shift -= DIGIT_BITS) {
-            for (int i = thread; i < DIGITS; i += threads) histogram[i] = 0;
-            __syncthreads();
-            u64 prefix = shared_prefix;
-            for (u32 i = thread; i < scanned; i += threads) {
-                u64 key = key_at(i);
-                bool same = shift == KEY_BITS - DIGIT_BITS || key >> (shift + DIGIT_BITS) == prefix >> (shift + DIGIT_BITS);
-                if (key && same) atomicAdd(&histogram[(u32)(key >> shift) & (DIGITS - 1)], 1u);
-            }
-            __syncthreads();
-            if (thread < WARP) {  // a lane has 8 digits, lane 0 the greatest
-                constexpr int EACH = DIGITS / WARP;
-                u32 need = shared_need, mine = 0;
-                int greatest = DIGITS - 1 - thread * EACH;
-                for (int i = 0; i < EACH; i++) mine += histogram[greatest - i];
-                u32 through = mine;
-                for (int step = 1; step < WARP; step <<= 1) {
-                    u32 before = __shfl_up_sync(ALL_LANES, through, step);
-                    if (thread >= step) through += before;
-                }
-                u32 above = through - mine;
-                __syncwarp();  // all lanes have read shared_need
-                if (above < need && need <= through) {
-                    int digit = greatest;
-                    for (; above + histogram[digit] < need; digit--) above += histogram[digit];
-                    shared_prefix = prefix | (u64)digit << shift;
-                    shared_need = need - above;
-                }
-            }
-            __syncthreads();
-        }
-        least_key = shared_prefix;
-    }
-    if (thread == 0) collected = 0;
-    int kept = candidates > (u32)sort_capacity ? k : (int)candidates;
-    int padded = power_of_two_from(kept);
-    for (int i = thread; i < padded; i += threads) ranked[i] = 0;
-    __syncthreads();
-    for (u32 i = thread; i < scanned; i += threads) {
-        u64 key = key_at(i);
-        if (key >= least_key) ranked[atomicAdd(&collected, 1u)] = key;
-    }
-    sort_descending(ranked, padded);
-    for (int i = thread; i < k; i += threads) {
+    u32 found = candidate_counts[image], cells = classes * height * width;
+    bool forgotten = found > capacity, too_many = found > (u32)sort_capacity;
+    Candidates candidates = {candidate_keys + image * capacity, heatmap + image * cells, height, width, least_score,
+                             forgotten, forgotten ? cells : found};
+    u64 least_key = too_many ? kth_greatest_key(candidates, k) : 1;
+    int kept = too_many ? k : (int)found;
+    collect_keys(candidates, least_key, kept, ranked);
+    for (int i = threadIdx.x; i < k; i += blockDim.x) {
         u64 key = i < kept ? ranked[i] : 0;
         u32 index = key ? key_index(key) : 0;
         i64 row = image * k + i;

@@ -104,8 +104,8 @@ COMMANDS = {  # in the order in which they are listed
         "centermask.cli.model",
         "Show the parameters and GFLOP of a config, part by part",
         (
-            "centermask model configs/dla_34.yaml",
-            "centermask model configs/dla_46c.yaml --imgsz 320 --classes 1",
+            "centermask model dla_34",
+            "centermask model dla_46c --imgsz 320 --classes 1",
         ),
     ),
     "checks": Row(

@@ -28,7 +28,7 @@ CLIP = "nuclei_scan.mp4"
 
 @click.command()
 @click.option("--samples", type=click.Path(path_type=Path), default=Path("samples"), show_default=True, help="Folder.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Folder.")
 def demo(samples: Path, output: Path) -> None:
     """Take a released model all the way on the sample pictures.
 

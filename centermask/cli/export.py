@@ -33,7 +33,14 @@ PRECISIONS = ("fp32", "fp16", "int8", "bf16")
 
 @click.command()
 @model_option
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="onnx", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="onnx",
+    show_default=True,
+    help="See: centermask formats.",
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -53,7 +60,11 @@ PRECISIONS = ("fp32", "fp16", "int8", "bf16")
     "--imgsz", metavar="SIZE", help="Input size, 512 or HEIGHTxWIDTH, multiples of 32 (default: the model's)."
 )
 @click.option(
-    "--batch", type=int, default=1, show_default=True, help="Images a run; with --dynamic, the most of an engine."
+    "--batch",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Images per run; with --dynamic, the most that an engine takes.",
 )
 @click.option("--dynamic", is_flag=True, help="Any batch size.")
 @click.option("--dynamic-imgsz", metavar="MIN,OPT,MAX", help="Any input size between, tuned for OPT: 256,512,1024.")

@@ -20,9 +20,11 @@ COCO_CLASSES = 80
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path), shell_complete=complete_config)
-@click.option("--imgsz", type=click.IntRange(min=1), help="Overrides input.size with a square.")
-@click.option("--classes", type=click.IntRange(min=1), default=COCO_CLASSES, show_default=True)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides any config value.")
+@click.option("--imgsz", type=click.IntRange(min=1), help="Side of the square input in pixels (input.size).")
+@click.option("--classes", type=click.IntRange(min=1), default=COCO_CLASSES, show_default=True, help="Of the heads.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any other value of the config; may be repeated."
+)
 @click.option(
     "--weights", type=click.Path(path_type=Path), help="Also say which tensors of this file would start a training."
 )

@@ -22,7 +22,7 @@ from centermask_runtime.sources.files import is_stream, is_video
 @click.option("--output", type=click.Path(path_type=Path), help="A folder (default: runs/predict, predict2, ...).")
 @click.option("--conf", type=float, help="Score threshold (default: the model's).")
 @click.option("--mask-threshold", type=float, help="Mask threshold (default: the model's).")
-@click.option("--max-det", type=int, help="Most objects a frame (default: the model's K).")
+@click.option("--max-det", type=int, help="Most objects per frame (default: the model's K).")
 @click.option("--classes", help="Only these classes, by name, comma-separated.")
 @click.option("--save/--no-save", default=True, show_default=True, help="Write drawn pictures or the video.")
 @click.option("--boxes/--no-boxes", default=True, show_default=True, help="Draw boxes.")

@@ -69,7 +69,7 @@ def speed_table(report: SpeedReport) -> Group:
     height, width = report.frame_hw
     title = (
         f"{report.model} ({report.precision}, {report.input_hw[1]}x{report.input_hw[0]}) on {width}x{height} video, "
-        f"{report.frames} frames, {report.objects_median:g} objects a frame (most {report.objects_max})"
+        f"{report.frames} frames, {report.objects_median:g} objects per frame (most {report.objects_max})"
     )
     caption = (
         f"{report.network}; {report.machine['cpu']}. {report.fps:.1f} FPS is {report.fps / REPORTED_FPS:.2f} x the "
@@ -87,8 +87,9 @@ LISTED = 12  # names that a table lists before it counts the rest
 
 def cost_table(cost: ModelCost) -> Group:
     height, width = cost.input_hw
-    title = f"{cost.name}, {cost.num_classes} classes, one image of {width}x{height}"
-    caption = "GFLOP: convolutions and matrix products, 2 a multiply-add. Sparse: offset, size, shape at the K peaks."
+    classes = "1 class" if cost.num_classes == 1 else f"{cost.num_classes} classes"
+    title = f"{cost.name}, {classes}, one image of {width}x{height}"
+    caption = "GFLOP: convolutions and matrix products, 2 per multiply-add. Sparse: offset, size, shape at the K peaks."
     table = Table("part", "parameters", "GFLOP dense", "GFLOP sparse")
     for part in (*cost.parts, cost.total):
         gflop = (f"{flop / 1e9:.2f}" for flop in (part.dense_flop, part.sparse_flop))

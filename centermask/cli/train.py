@@ -27,30 +27,38 @@ TERMINATED = 143  # 128 + SIGTERM, as shells have it
     "--config", type=click.Path(path_type=Path), shell_complete=complete_config,
     help="A config by name, such as dla_34, or a YAML file.",
 )  # fmt: skip
-@click.option("--data", type=click.Path(path_type=Path), help="A data set folder with the splits train and val.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="A data set with train and val: folder, data.yaml, or name."
+)
 @click.option("--annotations", type=click.Path(path_type=Path), help="COCO JSON to train on, instead of --data.")
-@click.option("--images", type=click.Path(path_type=Path), help="Its images.")
+@click.option("--images", type=click.Path(path_type=Path), help="With --annotations: the folder of its images.")
 @click.option("--val-annotations", type=click.Path(path_type=Path), help="COCO JSON to validate on.")
-@click.option("--val-images", type=click.Path(path_type=Path), help="Its images.")
+@click.option("--val-images", type=click.Path(path_type=Path), help="With --val-annotations: the folder of its images.")
 @click.option(
     "--weights", shell_complete=complete_model,
     help="Weights to start from: .safetensors, .pth, or the name of a released model.",
 )  # fmt: skip
-@click.option("--epochs", type=int, help="Overrides train.epochs (and train.steps).")
-@click.option("--steps", type=int, help="Overrides train.steps: the length in steps, instead of epochs.")
-@click.option("--batch", type=int, help="Overrides train.batch.")
-@click.option("--lr", type=float, help="Overrides train.lr.")
-@click.option("--imgsz", type=int, help="Overrides input.size with a square.")
-@click.option("--workers", type=int, help="Overrides train.workers.")
-@click.option("--seed", type=int, help="Overrides train.seed.")
-@click.option("--patience", type=int, help="Overrides train.patience: epochs without a better AP before it stops.")
-@click.option("--compile", is_flag=True, help="Sets train.compile: a slow start, faster steps.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides any config value.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--epochs", type=int, help="Length of the training in epochs (train.epochs).")
+@click.option("--steps", type=int, help="Length of the training in steps, instead (train.steps).")
+@click.option("--batch", type=int, help="Images per step, all GPUs together (train.batch).")
+@click.option("--lr", type=float, help="Highest learning rate (train.lr).")
+@click.option("--imgsz", type=int, help="Side of the square input in pixels (input.size).")
+@click.option("--workers", type=int, help="Processes per GPU that load images (train.workers).")
+@click.option("--seed", type=int, help="Seed of everything random (train.seed).")
+@click.option("--patience", type=int, help="Epochs without a better mask AP before it stops (train.patience).")
+@click.option("--compile", is_flag=True, help="A slow start, then faster steps (train.compile).")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any other value of the config; may be repeated."
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
+)
 @click.option(
     "--num-gpus", type=click.IntRange(min=1), help="GPUs of this machine (default: 1; under torchrun, its own)."
 )
-@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/train"), show_default=True)
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("runs/train"), show_default=True, help="Where runs go."
+)
 @click.option("--name", help="Folder inside --output (default: the config's name).")
 @click.option("--resume", type=click.Path(path_type=Path), help="Continue the run in this folder.")
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw results, batches, curves into the run.")
@@ -64,7 +72,8 @@ def train(
 ) -> None:  # fmt: skip
     """Train a model on a data set.
 
-    The run folder gets args.yaml, results.csv and weights/{best,last}.safetensors.
+    The run folder gets args.yaml, results.csv and weights/{best,last}.safetensors. An option that ends in a key, such
+    as (train.lr), overrides the config.
 
     On several machines start it with torchrun, the same command on each.
     """

@@ -21,7 +21,7 @@ from centermask_runtime.sinks.pictures import picture_path, write_picture
     "--input", "results", type=click.Path(path_type=Path), required=True,
     help="JSON of val --save-json, or predictions.json of predict.",
 )  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder; a picture an image.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder; one picture per image.")
 @data_options
 @click.option("--dataset", type=click.Path(path_type=Path), help="The same as --data.")
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Score threshold.")

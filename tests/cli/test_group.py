@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import shlex
 import subprocess
 import sys
@@ -62,6 +63,17 @@ def test_at_80_columns_each_command_is_one_whole_line(capsys, monkeypatch):
     main(["--help"])
     listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
     assert [line.split(maxsplit=1) for line in listed] == [[name, row.help] for name, row in COMMANDS.items()]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_option_is_explained_and_says_per_where_it_counts_per_something(name):
+    command = cli.get_command(click.Context(cli), name)
+    texts = [option.help for option in command.params if isinstance(option, click.Option)]
+    assert all(texts), [option.name for option in command.params if not getattr(option, "help", "an argument")]
+    for text in (command.help, *texts):
+        assert not re.search(
+            r"(images?|objects?|frames?|pictures?|times?) an? (run|second|frame|image|class)\b", text
+        ), text
 
 
 @pytest.mark.parametrize("line", [line for row in COMMANDS.values() for line in row.examples])

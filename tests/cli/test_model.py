@@ -138,5 +138,5 @@ def test_the_table_names_every_part_and_what_a_weights_file_brings():
 
 def test_mistakes_are_named():
     assert "multiples of 128" in run(CONFIGS / "hourglass_104.yaml", "--imgsz", 480, error=UsageError)
-    assert "did you mean 'dla_34'?" in run(CONFIGS / "dla34.yaml", error=UsageError)
+    assert f"did you mean '{CONFIGS / 'dla_34.yaml'}'?" in run(CONFIGS / "dla34.yaml", error=UsageError)
     assert "There is no weights file" in run(CONFIGS / "dla_46c.yaml", "--weights", "none.pth", error=ModelError)

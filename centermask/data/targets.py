@@ -174,7 +174,7 @@ def _grid_masks(
     objects: Sequence[ObjectMask], boxes: NDArray[np.float64], affine: Affine, grid: int
 ) -> NDArray[np.float32]:
     """Masks at the centres of a grid over each box [n, M, M]. Along an axis on which the source is finer than the grid
-    two points a grid step are averaged, a quarter of a step either side of its centre."""
+    two points per grid step are averaged, a quarter of a step either side of its centre."""
     if not len(objects):
         return np.zeros((0, grid, grid), np.float32)
     turned, slope, offset = source_axes(affine)

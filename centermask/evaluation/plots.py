@@ -100,7 +100,7 @@ def draw_confusion_matrix(
 
 
 def _classes(axes: Axes, found: Curves, x: NDArray[np.float64], lines: NDArray[np.float64], notes: list[str]) -> None:
-    """A line a class [C, n]; none where the only class is the mean itself."""
+    """One line per class [C, n]; none where the only class is the mean itself."""
     if len(found.class_names) == 1:
         return
     named = len(found.class_names) <= MOST_NAMED

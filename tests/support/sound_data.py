@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from pycocotools.coco import COCO
 
 from benchmarks.three_layouts import write_coco
 from centermask.data.doctor.examine import examine
@@ -50,3 +54,20 @@ def refuses(call: Callable[[], Any]) -> bool:
     except Exception:  # pycocotools raises whatever C or NumPy does
         return True
     return False
+
+
+def truth(folder: Path) -> COCO:
+    """The training split as pycocotools reads it."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(folder / "annotations" / "instances_train.json")
+
+
+def entry(content: Content, **changes: Any) -> None:
+    """Changes the first annotation."""
+    content["annotations"][0].update(changes)
+
+
+def shape_of(content: Content) -> list[int]:
+    """Height and width of the first annotation's image."""
+    image = next(one for one in content["images"] if one["id"] == content["annotations"][0]["image_id"])
+    return [image["height"], image["width"]]

@@ -25,7 +25,7 @@ from centermask_runtime.errors import DataError
 from centermask_runtime.images import read_image
 from centermask_runtime.progress import Progress
 
-THUMBNAIL = 32  # pixels a side, of which the perceptual hash is taken
+THUMBNAIL = 32  # pixels per side, of which the perceptual hash is taken
 _ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -39,8 +39,8 @@ class Print:
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """Of one file: a finding that ends its examination, or its size, turn and print."""
+class Facts:
+    """What one file is: a finding that ends its examination, or its size, turn and print."""
 
     failure: str | None = None
     size_wh: tuple[int, int] = (0, 0)
@@ -56,7 +56,7 @@ def examine_files(split: SplitEntries, images: Path, findings: Findings, progres
     paths = check_presence(split.entries.images, images, on_fault)
     ids = list(paths)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        facts = pool.map(_facts_of, paths.values())
+        facts = pool.map(facts_of, paths.values())
         for index, fact in zip(progress(iter(range(len(ids))), len(ids), f"{split.name} images"), facts, strict=True):
             where, image = split.where(ids[index]), split.entries.images[ids[index]]
             if fact.failure is not None:
@@ -72,17 +72,18 @@ def examine_files(split: SplitEntries, images: Path, findings: Findings, progres
     return prints
 
 
-def _facts_of(path: Path) -> _Facts:
+def facts_of(path: Path) -> Facts:
+    """Reads one image file with both readers."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return _Facts("missing-image")
+        return Facts("missing-image")
     except OSError:
-        return _Facts("unreadable-image")
+        return Facts("unreadable-image")
     try:
         picture = Image.open(io.BytesIO(content))  # the header alone
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return _Facts("unreadable-image")
+        return Facts("unreadable-image")
     try:
         size_wh = picture.size
         orientation = int(picture.getexif().get(_ORIENTATION, 1))
@@ -90,7 +91,7 @@ def _facts_of(path: Path) -> _Facts:
         grey = np.asarray(picture.convert("L"), np.uint8)
         read_image(path, exif=False)
     except (OSError, SyntaxError, ValueError, DataError):
-        return _Facts("truncated-image")
+        return Facts("truncated-image")
     thumbnail = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     hashed = hashlib.sha256(content).digest()
-    return _Facts(None, size_wh, orientation, hashed, np.asarray(thumbnail, np.uint8))
+    return Facts(None, size_wh, orientation, hashed, np.asarray(thumbnail, np.uint8))

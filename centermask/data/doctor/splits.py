@@ -42,7 +42,7 @@ def find_leakage(prints: dict[str, list[Print]], findings: Findings) -> None:
         for other in list(first_of.values())[1:]:
             findings.add("leakage", f"{same[0][1].where} and {other.where}")
     for one_split, other_split in combinations(prints, 2):
-        for one, other in _near(_textured(prints[one_split]), _textured(prints[other_split])):
+        for one, other in near_duplicates(_textured(prints[one_split]), _textured(prints[other_split])):
             if one.content != other.content:
                 findings.add("near-duplicate", f"{one.where} and {other.where}")
 
@@ -85,8 +85,8 @@ def _textured(prints: list[Print]) -> list[Print]:
     return [one for one in prints if one.thumbnail.std() >= FLAT]
 
 
-def _near(ones: list[Print], others: list[Print]) -> list[tuple[Print, Print]]:
-    """Pairs whose hashes and thumbnails agree."""
+def near_duplicates(ones: list[Print], others: list[Print]) -> list[tuple[Print, Print]]:
+    """Pairs, of one list and of the other, whose hashes and thumbnails agree."""
     if not ones or not others:
         return []
     signs = [np.array([perceptual_hash(one.thumbnail) for one in found]) * 2.0 - 1 for found in (ones, others)]

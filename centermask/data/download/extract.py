@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from centermask.data.download.transfer import ByteProgress
 from centermask_runtime.errors import CenterMaskError, DataError, first_line
 from centermask_runtime.partial_file import PartialFile
 
-Progress = Callable[[str, int, int | None], None]
 Member = tuple[str, int, bool, Callable[[], IO[bytes] | None]]  # name, bytes, is it a plain file, opens it
 
 
-def extract(archive: Path, folder: Path, progress: Progress) -> int:
+def extract(archive: Path, folder: Path, progress: ByteProgress) -> int:
     """Unpacks a .zip or .tar (also compressed) and returns the number of files; one of the same size is not replaced.
 
     Links, devices and names that lead out of `folder` raise DataError before anything is written. So does, at its file,
@@ -57,7 +57,7 @@ def _tar_members(opened: tarfile.TarFile) -> Iterator[Member]:
         pass
 
 
-def _write(archive: Path, folder: Path, members: list[Member], progress: Progress) -> int:
+def _write(archive: Path, folder: Path, members: list[Member], progress: ByteProgress) -> int:
     for name, _, plain, _ in members:
         path = PurePosixPath(name)
         if not plain or not path.parts or path.is_absolute() or ".." in path.parts or {"\\", ":"} & set(name):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from centermask_runtime.errors import CenterMaskError, DataError, UsageError
 
-Progress = Callable[[str, int, int | None], None]  # what is done, of which file; bytes so far; bytes in all if known
+ByteProgress = Callable[[str, int, int | None], None]  # what is done, of which file; bytes so far; in all, if known
 
 CHUNK = 1 << 20
 TIMEOUT_S = 30.0
@@ -56,12 +56,12 @@ def archives_of(name: str, splits: tuple[str, ...] = ()) -> tuple[Archive, ...]:
     """The archives of a data set, or of some of its splits. Raises UsageError."""
     known = {split for archive in ARCHIVES[name] for split in archive.splits}
     if unknown := [split for split in splits if split not in known]:
-        only = f"its splits are {', '.join(sorted(known))}" if known else "it comes as a whole: leave --split out"
+        only = f"its splits are {', '.join(sorted(known))}" if known else "it comes as a whole: ask for no splits"
         raise UsageError(f"{name} has no split '{unknown[0]}' to download alone; {only}.")
     return tuple(one for one in ARCHIVES[name] if not splits or not one.splits or set(one.splits) & set(splits))
 
 
-def download(archive: Archive, folder: Path, progress: Progress, url: str | None = None) -> Path:
+def download(archive: Archive, folder: Path, progress: ByteProgress, url: str | None = None) -> Path:
     """The archive as a checked file in `folder`; goes on with what an earlier call left. `url`: of a mirror.
 
     Raises CenterMaskError when the server cannot be reached or the disk is full, and keeps what came; DataError, and
@@ -81,7 +81,7 @@ def download(archive: Archive, folder: Path, progress: Progress, url: str | None
         folder.mkdir(parents=True, exist_ok=True)
         part.touch()
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written, {error.strerror}: choose another --output.") from error
+        raise UsageError(f"{folder} cannot be written, {error.strerror}: choose another folder.") from error
     failures = 0
     while True:
         before = part.stat().st_size
@@ -91,7 +91,7 @@ def download(archive: Archive, folder: Path, progress: Progress, url: str | None
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in TRY_AGAIN:
                 raise CenterMaskError(
-                    f"{url} answers {error.code} {error.reason}: check the address, or name another by --mirror."
+                    f"{url} answers {error.code} {error.reason}: check the address, or name a mirror."
                 ) from error
             have = part.stat().st_size
             failures = 0 if have > before else failures + 1
@@ -136,7 +136,7 @@ def _transfer(url: str, part: Path, progress: Callable[[int, int | None], None])
         if total is not None and total - have > (free := shutil.disk_usage(part.parent).free):
             raise CenterMaskError(
                 f"{url} needs {(total - have) / 1e9:.1f} GB, but {part.parent} has {free / 1e9:.1f} GB left; make room "
-                "or choose another --output."
+                "or choose another folder."
             )
         with part.open("ab" if have else "wb") as file:
             while chunk := answer.read1(CHUNK):

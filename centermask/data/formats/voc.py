@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pascal VOC 2012 segmentation and SBD -> COCO content: maps of object numbers become one mask an object.
+"""Pascal VOC 2012 segmentation and SBD -> COCO content: maps of object numbers become one mask per object.
 
 VOC (Everingham et al., IJCV 2015): SegmentationObject/x.png holds palette indices: 0 background, 1..n objects and 255
 void, which is outlines and what the annotators left open. An object's class is the most frequent one under it in
@@ -22,7 +22,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from centermask.data.checks import Content, OnFault
-from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.errors import DataError
+from centermask_runtime.packages import need
 
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -71,11 +72,9 @@ def read_voc(image_set: Path, images: Path, on_fault: OnFault) -> Content:
 
 def read_sbd(image_set: Path, images: Path, on_fault: OnFault) -> Content:
     """benchmark_RELEASE/dataset/{split}.txt and its masks as the content of a COCO file. Raises DataError."""
-    try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError:
-        raise UsageError("scipy is needed for SBD's .mat files: pip install -e '.[train]'.") from None
+    need("scipy", "train", "SBD's .mat files")
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     def object_map(name: str) -> ObjectMap:
         path = image_set.parent / "inst" / f"{name}.mat"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YOLO segmentation labels -> COCO content, read as Ultralytics reads them.
+"""YOLO segmentation labels as COCO content, read as Ultralytics reads them.
 
 data.yaml has `names` and, for each split, a folder of images or a .txt list of them. The labels of images/x/a.jpg are
-labels/x/a.txt: one line an object, `class x1 y1 x2 y2 ...`, normalised by the width and height of the stored image.
+labels/x/a.txt: one line per object, `class x1 y1 x2 y2 ...`, normalised by the width and height of the stored image.
 Several outlines of one object, which COCO keeps apart, are one closed line here. An image without a label file has no
 objects. Category ids are the class indices; image ids count the sorted images from 1.
 """
@@ -70,7 +70,7 @@ def read_yolo(data_file: Path, images: Path, on_fault: OnFault) -> Content:
     A line or an image with a fault, which its sentence names by file and line, is left out.
     """
     names = _class_names(data_file)
-    listings: dict[Path, set[str]] = {}  # one directory listing instead of one stat a label file
+    listings: dict[Path, set[str]] = {}  # one directory listing instead of one stat per label file
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for path in _image_paths(images):

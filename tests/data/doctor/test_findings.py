@@ -7,60 +7,21 @@ and after.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from centermask.data.dataset import load_dataset
-from centermask.data.doctor.examine import examine
 from centermask.data.doctor.findings import KINDS, Severity
-from centermask.data.doctor.polygons import crosses_itself
-from centermask.data.formats.layouts import find_split, recognise
-from centermask_runtime.errors import DataError
+from centermask.data.formats.layouts import find_split
 from tests.support.nuclei_polygons import CATEGORY_IDS
-from tests.support.sound_data import Content, found, refuses, write_sound
-
-BOW_TIE = [10.0, 10.0, 40.0, 40.0, 40.0, 10.0, 10.0, 40.0]
-
-
-@pytest.fixture
-def sound(tmp_path) -> tuple[Path, Content]:
-    return tmp_path, write_sound(tmp_path)
-
-
-def truth(folder: Path) -> COCO:
-    with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(folder / "annotations" / "instances_train.json")
-
-
-def test_a_sound_data_set_has_no_findings(sound):
-    assert found(sound[0]) == {}
-    report = examine(recognise(sound[0]))
-    assert report.images == {"train": 3, "val": 3}
-    for split, counted in report.objects.items():
-        dataset = load_dataset(find_split(sound[0], split))
-        names = [dataset.class_names[one.label] for index in range(3) for one in dataset.objects(index)]
-        assert counted == {name: names.count(name) for name in dataset.class_names}
-
-
-def entry(content: Content, **changes: Any) -> None:
-    content["annotations"][0].update(changes)
-
-
-def shape_of(content: Content) -> list[int]:
-    image = next(one for one in content["images"] if one["id"] == content["annotations"][0]["image_id"])
-    return [image["height"], image["width"]]
+from tests.support.sound_data import Content, entry, found, refuses, shape_of, truth
 
 
 def whole_image_runs(content: Content) -> list[int]:
@@ -137,6 +98,7 @@ ANNOTATION_FAULTS: dict[str, tuple[Callable[[Content], Any], Callable[[COCO, Con
     ),
 }  # fmt: skip
 
+
 # what follows from a fault by necessity
 CONSEQUENCES = {
     "bad-entry": {"class-rare"},  # the objects of the image are out
@@ -178,95 +140,6 @@ def test_two_images_of_one_id_are_named(sound):
     content["images"].append({**content["images"][0], "file_name": "other.png"})
     (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
     assert found(folder)["duplicate-image-id"][0] == 1 and len(truth(folder).imgs) < len(content["images"])
-
-
-def test_a_self_crossing_outline_is_named_and_pycocotools_fills_less_than_its_hull(sound):
-    folder, content = sound
-    runs = coco_mask.frPyObjects([BOW_TIE], *shape_of(content))[0]
-    entry(content, segmentation=[BOW_TIE], area=int(coco_mask.area(runs)), bbox=coco_mask.toBbox(runs).tolist())
-    (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
-    assert list(found(folder)) == ["self-crossing-polygon"]
-    mask = truth(folder).annToMask(content["annotations"][0])
-    assert mask.sum() < 0.6 * 30 * 30 and not mask[12, 25], "two triangles, not the square around them"
-
-
-def proper_crossing(points: list[tuple[int, int]]) -> bool:
-    """The slow way, in exact arithmetic: solve for the meeting point of every pair of edges."""
-    edges = [(a, b) for a, b in zip(points, points[1:] + points[:1], strict=True) if a != b]
-    for i, ((ax, ay), (bx, by)) in enumerate(edges):
-        for (cx, cy), (dx, dy) in edges[:i]:
-            det = (bx - ax) * (dy - cy) - (by - ay) * (dx - cx)
-            if det:
-                t = Fraction((cx - ax) * (dy - cy) - (cy - ay) * (dx - cx), det)
-                u = Fraction((cx - ax) * (by - ay) - (cy - ay) * (bx - ax), det)
-                if 0 < t < 1 and 0 < u < 1:
-                    return True
-    return False
-
-
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=3, max_size=9))
-def test_crossing_edges_are_those_that_meet_inside_both(points):
-    assert crosses_itself(np.array(points, float)) == proper_crossing(points)
-
-
-def test_a_bridge_between_two_parts_is_no_crossing():
-    bridged = np.array([[0, 0], [4, 0], [4, 4], [10, 4], [10, 8], [14, 8], [14, 4], [10, 4], [4, 4], [0, 4]], float)
-    assert not crosses_itself(bridged)
-
-
-@pytest.mark.parametrize(
-    ("kind", "box", "polygon"),
-    [
-        ("outside-image", [9000.0, 5.0, 20.0, 20.0], None),
-        ("outside-image", None, [-30.0, 5.0, -5.0, 5.0, -5.0, 30.0]),
-        ("outside-image", None, [5.0, 5.0, 1e12, 5.0, 5.0, 1e12]),
-        ("beyond-image", None, [-30.0, 5.0, 25.0, 5.0, 25.0, 30.0, -30.0, 30.0]),
-    ],
-)
-def test_what_leaves_its_image_is_named(sound, kind, box, polygon):
-    folder, content = sound
-    if polygon is not None and max(polygon) > 1e9:
-        entry(content, segmentation=[polygon])  # pycocotools would walk along it until memory ends
-    elif polygon is not None:
-        runs = coco_mask.frPyObjects([polygon], *shape_of(content))[0]
-        entry(content, segmentation=[polygon], area=int(coco_mask.area(runs)))
-        content["annotations"][0].pop("bbox")
-        inside = coco_mask.toBbox(runs)
-        assert (inside[0] >= 0) and inside[2] < 60, "pycocotools clips"
-    if box is not None:
-        entry(content, bbox=box)
-    (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
-    findings = found(folder)
-    assert set(findings) - {"zero-area-mask", "box-mask-mismatch"} == {kind}
-    if KINDS[kind].severity is Severity.ERROR:
-        with pytest.raises(DataError, match=r"lies outside of its image|far from its image"):
-            load_dataset(find_split(folder, "train"))
-
-
-def test_classes_that_are_rare_or_differ_between_splits_are_named(sound):
-    folder, content = sound
-    few = [one for one in content["annotations"] if one["category_id"] == 90][3:]
-    content["annotations"] = [one for one in content["annotations"] if one not in few]
-    content["categories"][0]["name"] = "tiny"
-    (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
-    findings = found(folder)
-    assert findings["class-rare"][1] == ["train: large, 3 objects"] and findings["class-lists-differ"][0] == 1
-
-
-def test_crowds_are_neither_counted_nor_held_against_their_area(sound):
-    folder, content = sound
-    entry(content, iscrowd=1, area=5)
-    (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
-    assert found(folder) == {}
-    assert sum(examine(recognise(folder)).objects["train"].values()) == len(content["annotations"]) - 1
-
-
-@pytest.mark.parametrize("counts", ["abc", "P", [3, 4], [-5, 9], ["7"], None, 12])
-def test_run_lengths_that_are_not_the_whole_image_are_damaged(sound, counts):
-    folder, content = sound
-    entry(content, segmentation={"size": shape_of(content), "counts": counts})
-    (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
-    assert set(found(folder)) == {"damaged-rle"}
 
 
 def test_every_kind_is_planted_somewhere():

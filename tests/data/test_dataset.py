@@ -40,6 +40,11 @@ def test_all_forms_of_a_mask_are_read_and_empty_ones_dropped(tmp_path):
     assert canvas(polygons)[5:15, 5:15].all() and canvas(polygons)[8, 28] and not canvas(polygons)[25:].any()
 
 
+def test_labels_are_known_without_decoding_and_crowds_are_none(tmp_path):
+    """The last object has no pixel, which its label does not know."""
+    assert opened(tmp_path, content()).labels(0) == (2, 0, 1) and opened(tmp_path, content()).labels(1) == ()
+
+
 def test_an_image_without_annotations_has_no_objects(tmp_path):
     assert opened(tmp_path, content()).objects(1) == []
 

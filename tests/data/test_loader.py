@@ -34,6 +34,8 @@ from centermask_runtime.reference import preprocess
 from tests.support.places import ROOT
 
 PATHS = [str(ROOT / part) for part in ("", "runtime", "export")]
+
+
 CONFIG = Config(
     "shapes",
     model=ModelConfig(saliency="class_specific"),
@@ -172,20 +174,11 @@ def test_the_cache_changes_nothing(folder):
         assert_equal(collate([plain[0], plain[1]]), collate([cached[0], cached[1]]))
 
 
-def test_an_epoch_takes_each_image_at_most_once(folder):
-    order = [draw.image for batch in TrainingSteps(samples(folder, epochs=1, batch=5)) for draw in batch]
-    assert sorted(order) == list(range(10)) != order
-
-
 def test_a_resumed_epoch_goes_on_where_it_stopped(folder):
     whole, rest = loader_of(samples(folder, epochs=2)), loader_of(samples(folder, epochs=2), first_step=1)
     assert len(rest) == 3
     for one, other in zip(list(whole)[1:], rest, strict=True):
         assert_equal(one, other)
-
-
-def test_fewer_images_than_a_batch_still_make_one(folder):
-    assert [len(batch.images) for batch in loader_of(samples(folder, batch=32, epochs=1))] == [10]
 
 
 def test_without_augmentation_the_image_is_the_networks_input(folder):

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import resource
 from collections.abc import Iterator
 
@@ -12,7 +14,8 @@ import torch
 
 from centermask.config import Config
 from centermask.training.run_folder import DataSource, RunFolder
-from centermask_runtime.errors import CenterMaskError, UsageError
+from centermask_runtime.errors import CenterMaskError, DataError, UsageError
+from tests.support.written_layouts import opened, yolo
 
 CONFIG = Config("tiny")
 
@@ -28,6 +31,23 @@ def test_run_folders_count_up(tmp_path):
     for taken in (RunFolder.choose(tmp_path / "file", "x"), run):
         with pytest.raises(UsageError, match=r"cannot be made .*; choose another --output"):
             taken.start(CONFIG, sources)
+
+
+def test_a_run_notes_the_layout_of_its_data_sets(tmp_path):
+    """Not guessed again when it is resumed; runs that noted none, as older ones, are told by their files."""
+    dataset = opened(yolo(tmp_path / "pets"), "val")
+    run = RunFolder(tmp_path / "x")
+    run.start(CONFIG, (DataSource.of(dataset), DataSource.of(dataset)))
+    noted = json.loads((run.path / "data.json").read_text())
+    assert [(one["split"], one["layout"]) for one in noted] == [("val", "YOLO-seg")] * 2
+    _, sources = run.read()
+    older = [{key: one[key] for key in ("annotations", "images")} for one in noted]
+    (run.path / "data.json").write_text(json.dumps(older))
+    for source in (*sources, *run.read()[1]):
+        again = source.load()
+        assert again.images == dataset.images and again.converted == dataset.converted
+    with pytest.raises(DataError, match=r"of the layout 'YOLO', which is unknown; did you mean 'YOLO-seg'\?"):
+        dataclasses.replace(sources[0], layout="YOLO").load()
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):

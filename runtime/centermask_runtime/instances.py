@@ -107,6 +107,11 @@ class Instances:
     def __iter__(self) -> Iterator[Instances]:
         return (self.select(np.array([i])) for i in range(len(self)))
 
+    @property
+    def names(self) -> list[str]:
+        """The class name of each instance."""
+        return [self.class_names[label] for label in self.labels.tolist()]
+
     def select(self, keep: NDArray[Any]) -> Instances:
         """The instances of a boolean mask or of indices, in that order."""
         keep = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep

@@ -12,12 +12,14 @@ is the palette's at its number modulo the palette's length, and its number is
 
 all in integers, so that every executor paints the same bytes. So a colour does not depend on the score, nor on what
 else was found, and neighbours of like size differ. The best object is drawn last, on top. With more than 50 objects
-labels would hide the image, so they are left out.
+labels would hide the image, so they are left out; of fewer, a label is left out where better objects' labels leave it
+no place at its box.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -86,10 +88,16 @@ def draw(frame: NDArray[np.uint8], instances: Instances, style: DrawStyle = DEFA
 
 def write_labels(drawn: NDArray[np.uint8], instances: Instances, style: DrawStyle = DEFAULT_STYLE) -> None:
     """The text alone, onto the frame uint8 [H, W, 3], where the style has labels; kernels draw the rest."""
-    if style.labels and len(instances) <= MOST_LABELS:
-        colours = _colours(instances)
-        for index in range(len(instances) - 1, -1, -1):
-            _write(drawn, instances, index, colours[index], style.scores)
+    if not style.labels or len(instances) > MOST_LABELS:
+        return
+    lettering = _Lettering.for_frame(instances.frame_hw)
+    taken: list[_Plate] = []
+    for index, colour in enumerate(_colours(instances)):
+        text = _text(instances, index, style.scores)
+        plate = _free_plate(lettering.size(text), instances.boxes[index].tolist(), instances.frame_hw, taken)
+        if plate is not None:
+            taken.append(plate)
+            lettering.write(drawn, text, plate, colour)
 
 
 def colour_numbers(instances: Instances) -> NDArray[np.int32]:
@@ -125,29 +133,69 @@ def _blend(drawn: NDArray[np.uint8], instances: Instances, index: int, colour: t
     cv2.copyTo(tint, mask - inner, region)
 
 
-def _write(
-    drawn: NDArray[np.uint8],
-    instances: Instances,
-    index: int,
-    colour: tuple[int, int, int],
-    scores: bool,
-) -> None:
-    """Name and score on a plate above the box; inside it where the frame ends."""
-    height, width = instances.frame_hw
-    scale = min(max(min(height, width) / 1200, 0.35), 2.0)
-    thickness = max(round(scale * 1.6), 1)
-    name = instances.class_names[int(instances.labels[index])]
+def _text(instances: Instances, index: int, scores: bool) -> str:
+    """What is written: #id name score. OpenCV's fonts are ASCII's."""
     number = "" if instances.ids is None else f"#{instances.ids[index]} "
     score = f" {float(instances.scores[index]):.2f}" if scores else ""
-    text = f"{number}{name}{score}".encode("ascii", "replace").decode()
-    (text_w, text_h), baseline = cv2.getTextSize(text, FONT, scale, thickness)
-    margin = max(round(3 * scale), 2)
-    plate_w, plate_h = text_w + 2 * margin, text_h + baseline + margin
-    x1, y1 = (round(float(edge)) for edge in instances.boxes[index, :2])
-    left = max(min(x1, width - plate_w), 0)
-    top = y1 - plate_h if y1 >= plate_h else min(y1, max(height - plate_h, 0))
-    cv2.rectangle(drawn, (left, top), (left + plate_w - 1, top + plate_h - 1), colour, cv2.FILLED)
-    blue, green, red = colour
-    ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 110 else (255, 255, 255)
-    origin = left + margin, top + margin // 2 + text_h
-    cv2.putText(drawn, text, origin, FONT, scale, ink, thickness, cv2.LINE_AA)
+    return f"{number}{instances.names[index]}{score}".encode("ascii", "replace").decode()
+
+
+class _Plate(NamedTuple):
+    """A filled rectangle under a text, in pixels of the frame."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def meets(self, other: _Plate) -> bool:
+        across = self.left < other.left + other.width and other.left < self.left + self.width
+        return across and self.top < other.top + other.height and other.top < self.top + self.height
+
+
+def _free_plate(
+    size: tuple[int, int], box: list[float], frame_hw: tuple[int, int], taken: list[_Plate]
+) -> _Plate | None:
+    """The first place that no better object's label has; None where all have.
+
+    In order: above the box, inside at its top, below it, inside at its bottom; at its left edge, then at its right one.
+    """
+    width, height = size
+    x1, y1, x2, y2 = (round(edge) for edge in box)
+    for x in (x1, x2 - width):
+        left = max(min(x, frame_hw[1] - width), 0)
+        for y in (y1 - height, y1, y2, y2 - height):
+            top = max(min(y, frame_hw[0] - height), 0)
+            plate = _Plate(left, top, width, height)
+            fits = top == y or y == y1  # inside at the top is where a label goes when the frame ends
+            if fits and not any(plate.meets(other) for other in taken):
+                return plate
+    return None
+
+
+@dataclass(frozen=True)
+class _Lettering:
+    """Font size for a frame, and the writing itself."""
+
+    scale: float
+    thickness: int
+    margin: int  # pixels
+
+    @classmethod
+    def for_frame(cls, frame_hw: tuple[int, int]) -> _Lettering:
+        scale = min(max(min(frame_hw) / 1200, 0.35), 2.0)
+        return cls(scale, max(round(scale * 1.6), 1), max(round(3 * scale), 2))
+
+    def size(self, text: str) -> tuple[int, int]:
+        """Width and height of the plate."""
+        (width, height), baseline = cv2.getTextSize(text, FONT, self.scale, self.thickness)
+        return width + 2 * self.margin, height + baseline + self.margin
+
+    def write(self, drawn: NDArray[np.uint8], text: str, plate: _Plate, colour: tuple[int, int, int]) -> None:
+        left, top, width, height = plate
+        cv2.rectangle(drawn, (left, top), (left + width - 1, top + height - 1), colour, cv2.FILLED)
+        blue, green, red = colour
+        ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 110 else (255, 255, 255)
+        _, baseline = cv2.getTextSize(text, FONT, self.scale, self.thickness)
+        origin = left + self.margin, top + height - baseline - (self.margin + 1) // 2
+        cv2.putText(drawn, text, origin, FONT, self.scale, ink, self.thickness, cv2.LINE_AA)

@@ -156,6 +156,28 @@ def test_a_label_at_any_edge_is_wholly_in_the_frame(frame, rect):
     assert changed(one) == pytest.approx(changed(middle), rel=0.02)
 
 
+def test_labels_at_one_place_do_not_cover_each_other(frame):
+    """Each plate has as many pixels of its colour as when it is alone."""
+    frame[:] = 0
+    names = ("aaa", "bbb", "ccc")
+    style = DrawStyle(masks=False, boxes=False, scores=False)
+    three = instances_at([(40, 40, 110, 80)] * 3, labels=[0, 1, 2], class_names=names)
+    together = draw(frame, three, style)
+    for index, one in enumerate(three):
+        alone, colour = draw(frame, one, style), PALETTE_BGR[index]
+        assert (together == colour).all(axis=2).sum() == (alone == colour).all(axis=2).sum() > 100
+
+
+def test_a_label_without_a_place_is_left_out_and_the_best_is_there(frame):
+    crowd = instances_at(
+        [(40, 40, 110, 80)] * 30, labels=[index % 3 for index in range(30)], class_names=("a", "b", "c")
+    )
+    style = DrawStyle(masks=False, boxes=False)
+    drawn, best = draw(frame, crowd, style), draw(frame, crowd.select(np.array([0])), style)
+    changed = (best != frame).any(axis=2)
+    np.testing.assert_array_equal(drawn[changed], best[changed])
+
+
 def test_empty_masks_and_no_instances_are_drawn_without_fuss(frame):
     np.testing.assert_array_equal(draw(frame, instances_at([])), frame)
     empty = dataclasses.replace(instances_at([(0, 0, 0, 0)]), boxes=np.array([[3, 4, 20, 30]], np.float32))

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.geometry import Letterbox
-from centermask_runtime.instances import BoxMasks
 from centermask_runtime.reference.masks import box_masks
 from centermask_runtime.reference.sigmoid import sigmoid
 from centermask_runtime.speed import machine

@@ -22,9 +22,9 @@ from centermask_export.checks import objects as comparing
 from centermask_export.checks.outputs import TOLERANCES
 from centermask_runtime.device import Device
 from centermask_runtime.errors import DataError, ExportError, UsageError
+from centermask_runtime.images import write_picture
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.selection import Selection
-from centermask_runtime.sinks.pictures import write_picture
 from centermask_runtime.sources.files import frames as frames_of
 from centermask_runtime.sources.files import is_stream
 

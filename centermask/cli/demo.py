@@ -15,10 +15,9 @@ from centermask.cli.tables import parity_table, speed_table
 from centermask.evaluation.pictures import contact_sheet
 from centermask.opening import find_model
 from centermask_runtime.errors import DataError
-from centermask_runtime.images import image_files, read_image
+from centermask_runtime.images import image_files, read_image, write_picture
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
-from centermask_runtime.sinks.pictures import write_picture
 from centermask_runtime.sources.files import video_frames, video_info
 from centermask_runtime.speed import measure
 

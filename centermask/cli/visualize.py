@@ -11,9 +11,9 @@ from centermask.cli.options import data_options, open_dataset
 from centermask.cli.tables import loop_bar
 from centermask.evaluation.pictures import beside
 from centermask_runtime.errors import UsageError
+from centermask_runtime.images import picture_path, write_picture
 from centermask_runtime.packages import need
 from centermask_runtime.reference import overlay
-from centermask_runtime.sinks.pictures import picture_path, write_picture
 
 
 @click.command()

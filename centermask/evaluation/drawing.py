@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from centermask.data.dataset import Dataset
 from centermask.data.segmentation import as_runs, tight_crop
 from centermask.evaluation.pictures import Picture
+from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.geometry import clip_boxes
-from centermask_runtime.instances import BoxMasks, Instances
+from centermask_runtime.instances import Instances
 from centermask_runtime.reference import overlay
 
 _NOTHING = (0, 0, 0, 0), np.zeros((0, 0), np.bool_)  # rectangle and crop of a mask without a pixel

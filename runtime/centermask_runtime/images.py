@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image is: which files are images, one way to read them, and which arrays are frames.
+"""What an image is: which files are images, one way to read and to write them, and which arrays are frames.
 
 Orientation: what people look at is turned by its EXIF tag. Data sets are annotated on the stored pixels, so read_image
 can leave EXIF alone.
@@ -15,9 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.errors import DataError
+from centermask_runtime.errors import CenterMaskError, DataError
+from centermask_runtime.partial_file import write_whole
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")  # that write_picture writes
 
 HEAD_BYTES = 16  # that `kind_of` wants to see
 # Without TIFF's: the raw files of cameras begin as TIFF does, and OpenCV would take their small preview for the image.
@@ -96,6 +98,24 @@ def decode_image(content: NDArray[np.uint8], name: str, *, exif: bool = True) ->
     return np.asarray(image, np.uint8)
 
 
+def picture_path(path: Path) -> Path:
+    """Where write_picture writes: .png and .jpg keep their name, another kind becomes .png: a.bmp -> a.bmp.png."""
+    return path if path.suffix.lower() in PICTURE_SUFFIXES else path.with_name(f"{path.name}.png")
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> Path:
+    """Writes a picture uint8 [H, W, 3] BGR to picture_path(path) -> that path, all of the file or none.
+
+    Raises UsageError where the place is refused, CenterMaskError when it fails.
+    """
+    path = picture_path(path)
+    done, content = cv2.imencode(path.suffix, picture)
+    if not done:
+        raise CenterMaskError(f"The picture {path} of {picture.shape[1]} x {picture.shape[0]} cannot be encoded.")
+    write_whole(path, content.tobytes())
+    return path
+
+
 def is_pil_image(image: Any) -> bool:
     """Whether it is a PIL.Image.Image. Pillow is not imported: whoever has such an image has done that."""
     pillow = sys.modules.get("PIL.Image")
@@ -124,14 +144,23 @@ def frame_of(image: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(turned.convert("RGB"), np.uint8)[:, :, ::-1])
 
 
-def check_frame(frame: Any) -> None:
-    """Raises DataError, with what to do about it, when it is not uint8 [H, W, 3]. Any memory layout is right."""
+def check_frame(frame: Any, frame_hw: tuple[int, int] | None = None) -> None:
+    """Raises DataError, with what to do about it, when it is not uint8 [H, W, 3]. Any memory layout is right.
+
+    frame_hw: the size of the frame that instances were found in, where it has to be that one.
+    """
     if not isinstance(frame, np.ndarray):
         raise DataError(f"A frame must be an array uint8 [height, width, 3] in BGR order, not {type(frame).__name__}.")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise DataError(
             f"A frame must be uint8 [height, width, 3] in BGR order, not {frame.dtype} {list(frame.shape)}; "
             f"{_what_to_do(frame)}."
+        )
+    if frame_hw is not None and frame.shape[:2] != frame_hw:
+        (height, width), (own_height, own_width) = frame.shape[:2], frame_hw
+        raise DataError(
+            f"The instances are of a frame of {own_width} x {own_height}, and one of {width} x {height} was given: "
+            "give the frame that they were found in."
         )
 
 

@@ -1,77 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instances: the one result type. Masks stay small: one bit-packed crop an object, full canvases only on demand."""
+"""Instances: the one result type, and the forms that other tools take it in."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.reference import rle
+from centermask_runtime.box_masks import BoxMasks
+from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.geometry import clip_boxes
+from centermask_runtime.images import check_frame, write_picture
+from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle, draw
 
 
-@dataclass(frozen=True)
-class BoxMasks:
-    """N binary masks as crops of one frame.
-
-    rects   int32 [N, 4]: x0, y0, x1, y1 in whole source pixels, in the frame; an empty mask has x0 == x1 or y0 == y1.
-    packed  N arrays uint8 [h, ceil(w / 8)]: rows of bits, little bit order (bit i of byte b is pixel 8 b + i).
-    """
-
-    frame_hw: tuple[int, int]
-    rects: NDArray[np.int32]
-    packed: tuple[NDArray[np.uint8], ...]
-
-    def __len__(self) -> int:
-        return len(self.packed)
-
-    @classmethod
-    def from_crops(
-        cls, frame_hw: tuple[int, int], rects: NDArray[np.int32], crops: Sequence[NDArray[np.bool_]]
-    ) -> BoxMasks:
-        return cls(frame_hw, rects, tuple(np.packbits(crop, axis=1, bitorder="little") for crop in crops))
-
-    @classmethod
-    def empty(cls, frame_hw: tuple[int, int]) -> BoxMasks:
-        return cls(frame_hw, np.zeros((0, 4), np.int32), ())
-
-    def crop(self, index: int) -> NDArray[np.bool_]:
-        """Mask `index` inside its rectangle, bool [h, w]."""
-        x0, y0, x1, y1 = (int(edge) for edge in self.rects[index])
-        if x1 <= x0 or y1 <= y0:
-            return np.zeros((max(y1 - y0, 0), max(x1 - x0, 0)), np.bool_)
-        return np.unpackbits(self.packed[index], axis=1, count=x1 - x0, bitorder="little").view(np.bool_)
-
-    def canvas(self, index: int) -> NDArray[np.bool_]:
-        """Mask `index` on the whole frame, bool [H, W]."""
-        full = np.zeros(self.frame_hw, np.bool_)
-        x0, y0, x1, y1 = self.rects[index]
-        full[y0:y1, x0:x1] = self.crop(index)
-        return full
-
-    def canvases(self) -> NDArray[np.bool_]:
-        """All masks on the whole frame, bool [N, H, W]. N full frames of memory: ask only when needed."""
-        full = np.zeros((len(self), *self.frame_hw), np.bool_)
-        for canvas, (x0, y0, x1, y1), index in zip(full, self.rects, range(len(self)), strict=True):
-            canvas[y0:y1, x0:x1] = self.crop(index)
-        return full
-
-    def areas(self) -> NDArray[np.int64]:
-        """Pixels in each mask, int64 [N]."""
-        return np.array([int(self.crop(i).sum()) for i in range(len(self))], np.int64)
-
-    def rles(self) -> list[dict[str, Any]]:
-        """COCO run lengths, equal byte for byte to pycocotools.mask.encode of the canvases (counts as str)."""
-        return [rle.encode_crop(self.crop(i), self.rects[i], self.frame_hw) for i in range(len(self))]
-
-    def select(self, keep: NDArray[np.intp]) -> BoxMasks:
-        return BoxMasks(self.frame_hw, self.rects[keep], tuple(self.packed[i] for i in keep))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Instances:
     """What was found in one frame, best first.
 
@@ -80,6 +30,12 @@ class Instances:
     labels  int32 [N]       index into class_names
     masks   BoxMasks of N
     ids     int64 [N]       track ids, the same for one object in all frames; None where nobody tracks
+
+        found = pipeline(image)
+        for name, score, box, polygons in zip(found.names, found.scores, found.boxes, found.masks.polygons()):
+            print(name, f"{score:.2f}", box.round(), len(polygons))
+        cats = found.select(found.labels == found.class_names.index("cat"))
+        cats.save("cats.png", image)
     """
 
     frame_hw: tuple[int, int]
@@ -93,19 +49,23 @@ class Instances:
 
     def __post_init__(self) -> None:
         n = len(self.scores)
-        assert self.boxes.shape == (n, 4) and self.labels.shape == (n,) and len(self.masks) == n, (
-            self.boxes.shape,
-            self.scores.shape,
-            self.labels.shape,
-            len(self.masks),
-        )
-        assert self.ids is None or self.ids.shape == (n,), (self.ids, n)
+        lengths = [len(self.boxes), len(self.labels), len(self.masks), n if self.ids is None else len(self.ids)]
+        if lengths != [n] * 4 or self.boxes.shape != (n, 4):
+            raise DataError(
+                f"Instances need boxes [N, 4] and as many scores, labels, masks and ids; given were boxes "
+                f"{list(self.boxes.shape)}, {n} scores, {lengths[1]} labels, {lengths[2]} masks and "
+                f"{'no' if self.ids is None else lengths[3]} ids."
+            )
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __iter__(self) -> Iterator[Instances]:
         return (self.select(np.array([i])) for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {name}" for name, count in Counter(self.names).most_common())
+        return f"Instances({counts or 'none'} in {self.frame_hw[1]} x {self.frame_hw[0]})"
 
     @property
     def names(self) -> list[str]:
@@ -115,22 +75,100 @@ class Instances:
     def select(self, keep: NDArray[Any]) -> Instances:
         """The instances of a boolean mask or of indices, in that order."""
         keep = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
-        return Instances(
-            self.frame_hw,
-            self.boxes[keep],
-            self.scores[keep],
-            self.labels[keep],
-            self.masks.select(keep),
-            self.class_names,
-            self.category_ids,
-            None if self.ids is None else self.ids[keep],
+        return dataclasses.replace(
+            self,
+            boxes=self.boxes[keep],
+            scores=self.scores[keep],
+            labels=self.labels[keep],
+            masks=self.masks.select(keep),
+            ids=None if self.ids is None else self.ids[keep],
         )
 
+    def moved(self, offset_xy: tuple[int, int], frame_hw: tuple[int, int]) -> Instances:
+        """The instances in another frame, in which the origin of this one lies at offset_xy, in whole pixels.
+
+        So what was found in a tile comes into the whole picture. What lies outside is cut off, and an instance that is
+        all outside stays with an empty mask. Raises UsageError for an offset that is not whole.
+
+            tile = pipeline(picture[200:840, 600:1240])
+            found = tile.moved((600, 200), picture.shape[:2])
+        """
+        right, down = (int(step) for step in offset_xy)
+        if (right, down) != tuple(offset_xy):
+            raise UsageError(f"Instances move by whole pixels, not by {tuple(offset_xy)}: round the offset.")
+        shift = np.array((right, down, right, down), np.float32)
+        boxes = clip_boxes(self.boxes + shift, frame_hw)
+        masks = self.masks.moved((right, down), frame_hw)
+        return dataclasses.replace(self, frame_hw=frame_hw, boxes=boxes, masks=masks)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Instances]) -> Instances:
+        """The instances of several parts of one frame, part after part: best_first() sorts them.
+
+        Raises UsageError for no parts, DataError for parts of different frames or classes, or where only some have ids.
+        """
+        if not parts:
+            raise UsageError("No instances were given to concatenate: give at least one part.")
+        first = parts[0]
+        for what in ("frame_hw", "class_names", "category_ids"):
+            if any(getattr(part, what) != getattr(first, what) for part in parts):
+                raise DataError(f"Instances can be joined only with the same {what}: move or relabel them first.")
+        ids = [part.ids for part in parts if part.ids is not None]
+        if 0 < len(ids) < len(parts):
+            raise DataError("Some of the instances to join have track ids and some have none: give all of them ids.")
+        return dataclasses.replace(
+            first,
+            boxes=np.concatenate([part.boxes for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            masks=BoxMasks.concatenate([part.masks for part in parts]),
+            ids=np.concatenate(ids) if ids else None,
+        )
+
+    def best_first(self) -> Instances:
+        """The same, by falling score; equal scores stay in their order."""
+        return self.select(np.argsort(-self.scores, kind="stable"))
+
+    def plot(self, frame: NDArray[np.uint8], style: DrawStyle = DEFAULT_STYLE) -> NDArray[np.uint8]:
+        """The frame uint8 [H, W, 3] BGR with the instances drawn on it, as a new array. Raises DataError."""
+        return draw(frame, self, style)
+
+    def save(self, path: str | Path, frame: NDArray[np.uint8], style: DrawStyle = DEFAULT_STYLE) -> Path:
+        """Writes what plot gives to a .png or .jpg -> its path. Raises DataError, UsageError, CenterMaskError."""
+        return write_picture(Path(path), self.plot(frame, style))
+
+    def crops(
+        self, frame: NDArray[np.uint8], background: Literal["keep", "transparent"] | tuple[int, int, int] = "keep"
+    ) -> list[NDArray[np.uint8]]:
+        """Each instance cut out of the frame uint8 [H, W, 3] BGR by its mask's rectangle: N arrays uint8 [h, w, 3].
+
+        background: what becomes of the pixels outside the mask. "keep" leaves them, "transparent" gives [h, w, 4] BGRA
+        with alpha 0 there, and a colour (b, g, r) paints them. Raises DataError, UsageError.
+
+            for number, cutout in enumerate(found.crops(image, "transparent")):
+                cv2.imwrite(f"{number}.png", cutout)
+        """
+        check_frame(frame, self.frame_hw)
+        if isinstance(background, str) and background not in ("keep", "transparent"):
+            raise UsageError(f"background must be 'keep', 'transparent' or a colour (b, g, r), not '{background}'.")
+        cut = []
+        for index, (x0, y0, x1, y1) in enumerate(self.masks.rects.tolist()):
+            crop, mask = frame[y0:y1, x0:x1].copy(), self.masks.crop(index)
+            if background == "transparent":
+                crop = np.dstack((crop, mask * np.uint8(255)))
+            elif background != "keep":
+                crop[~mask] = background
+            cut.append(crop)
+        return cut
+
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO results: one dict an instance with the data set's category id, bbox as xywh, segmentation as RLE."""
+        """COCO results: a dict per instance with the data set's category id, bbox as xywh, segmentation as run lengths.
+
+        Instances with track ids have a track_id too.
+        """
         boxes = self.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
-        return [
+        results: list[dict[str, Any]] = [
             {
                 "image_id": image_id,
                 "category_id": self.category_ids[label],
@@ -140,16 +178,78 @@ class Instances:
             }
             for box, score, label, counts in zip(boxes, self.scores, self.labels, self.masks.rles(), strict=True)
         ]
+        for result, track in zip(results, [] if self.ids is None else self.ids.tolist(), strict=False):
+            result["track_id"] = track
+        return results
+
+    def to_json(self, masks: Literal["polygons", "rle", "none"] = "polygons") -> str:
+        """The instances as one line of JSON, in their order, with boxes and vertices in source pixels.
+
+            {"height": 480, "width": 640, "instances": [{"name": "cat", "label": 0, "category_id": 17, "score": 0.93,
+             "box": [x1, y1, x2, y2], "track_id": 7, "polygons": [{"outer": [[x, y], ...], "holes": [[[x, y], ...]]}]}]}
+
+        track_id is there only with track ids. masks: "polygons" gives those of BoxMasks.polygons, exact and with holes;
+        "rle" gives an entry "rle" of COCO run lengths, {"size": [height, width], "counts": "..."}, instead; "none"
+        gives neither. Raises UsageError.
+        """
+        if masks not in ("polygons", "rle", "none"):
+            raise UsageError(f"masks must be 'polygons', 'rle' or 'none', not '{masks}'.")
+        entries: list[dict[str, Any]] = [
+            {
+                "name": name,
+                "label": label,
+                "category_id": self.category_ids[label],
+                "score": round(score, 6),
+                "box": [round(edge, 3) for edge in box],
+            }
+            for name, label, score, box in zip(
+                self.names, self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True
+            )
+        ]
+        if self.ids is not None:
+            for entry, track in zip(entries, self.ids.tolist(), strict=True):
+                entry["track_id"] = track
+        if masks == "rle":
+            for entry, counts in zip(entries, self.masks.rles(), strict=True):
+                entry["rle"] = counts
+        elif masks == "polygons":
+            for entry, pieces in zip(entries, self.masks.polygons(), strict=True):
+                entry["polygons"] = [
+                    {"outer": piece.outer.tolist(), "holes": [hole.tolist() for hole in piece.holes]}
+                    for piece in pieces
+                ]
+        return json.dumps({"height": self.frame_hw[0], "width": self.frame_hw[1], "instances": entries})
+
+    def to_dataframe(self) -> Any:
+        """A pandas.DataFrame with a row per instance: name, label, category_id, score, x1, y1, x2, y2, area in pixels.
+
+        With track ids there is a column track_id too. Raises UsageError where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise UsageError("pandas is needed for to_dataframe: pip install pandas.") from error
+        columns: dict[str, Any] = {
+            "name": self.names,
+            "label": self.labels,
+            "category_id": [self.category_ids[label] for label in self.labels.tolist()],
+            "score": self.scores,
+            **{edge: self.boxes[:, place] for place, edge in enumerate(("x1", "y1", "x2", "y2"))},
+            "area": self.masks.areas(),
+        }
+        return pandas.DataFrame(columns if self.ids is None else {**columns, "track_id": self.ids})
 
     def to_supervision(self) -> Any:
-        """The same result as a supervision.Detections (needs `pip install supervision`)."""
-        import supervision  # type: ignore[import-not-found, unused-ignore]
-
-        names = np.array([self.class_names[label] for label in self.labels], dtype=str)
+        """The same as a supervision.Detections, whose masks are whole frames. Raises UsageError without supervision."""
+        try:
+            import supervision
+        except ImportError as error:
+            raise UsageError("supervision is needed for to_supervision: pip install supervision.") from error
         return supervision.Detections(
             xyxy=self.boxes,
             mask=self.masks.canvases(),
             confidence=self.scores,
             class_id=self.labels.astype(int),
-            data={"class_name": names},
+            tracker_id=None if self.ids is None else self.ids.astype(int),
+            data={"class_name": np.array(self.names, dtype=str)},
         )

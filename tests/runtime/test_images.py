@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from centermask_runtime.errors import DataError
-from centermask_runtime.images import check_frame, frame_of, is_image_file, kind_of, read_image
+from centermask_runtime.errors import CenterMaskError, DataError
+from centermask_runtime.images import (
+    check_frame,
+    frame_of,
+    is_image_file,
+    kind_of,
+    picture_path,
+    read_image,
+    write_picture,
+)
 from tests.support.small_pictures import picture, write_video
 
 
@@ -135,3 +144,23 @@ def test_any_memory_layout_is_a_frame():
     for array in (image, image[:, :, ::-1], image[::-1, ::2], np.asfortranarray(image), image.transpose(1, 0, 2)):
         check_frame(array)
         assert frame_of(array) is array
+
+
+def test_only_png_and_jpeg_are_written():
+    names = ["a.png", "a.JPG", "a.jpeg", "a.bmp", "a", "x/a.tif"]
+    assert [str(picture_path(Path(name))) for name in names] == [
+        "a.png", "a.JPG", "a.jpeg", "a.bmp.png", "a.png", str(Path("x/a.tif.png")),
+    ]  # fmt: skip
+
+
+def test_a_picture_is_written_whole_and_its_path_is_given_back(tmp_path):
+    assert write_picture(tmp_path / "deep" / "a.bmp", picture(0)) == tmp_path / "deep" / "a.bmp.png"
+    np.testing.assert_array_equal(read_image(tmp_path / "deep" / "a.bmp.png"), picture(0))
+    with pytest.raises(CenterMaskError, match=r"70000 x 4 cannot be encoded"):
+        write_picture(tmp_path / "wide.jpg", np.zeros((4, 70_000, 3), np.uint8))
+
+
+def test_a_frame_of_another_size_than_the_instances_is_named():
+    check_frame(picture(0), (48, 64))
+    with pytest.raises(DataError, match="of a frame of 64 x 40, and one of 64 x 48 was given: give the frame"):
+        check_frame(picture(0), (40, 64))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from centermask.config import STRIDE
 from centermask.data.loader import Batch
 from centermask.evaluation.pictures import Picture, square_sheet
-from centermask_runtime.instances import BoxMasks, Instances
+from centermask_runtime.box_masks import BoxMasks
+from centermask_runtime.instances import Instances
 from centermask_runtime.reference import overlay
 from centermask_runtime.reference.masks import pixel_rects
 

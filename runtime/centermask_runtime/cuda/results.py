@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.instances import BoxMasks, Instances
+from centermask_runtime.box_masks import BoxMasks
+from centermask_runtime.instances import Instances
 from centermask_runtime.spec import ModelSpec
 
 

@@ -29,8 +29,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.geometry import Letterbox
-from centermask_runtime.instances import BoxMasks
 from centermask_runtime.reference.sigmoid import sigmoid
 
 STRIP = 1 << 16  # pixels sampled at a time: the buffers of a strip stay in the second-level cache

@@ -19,15 +19,14 @@ no place at its box.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.errors import DataError
+from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.images import check_frame
-from centermask_runtime.instances import Instances
 
 ALPHA = 0.45
 MOST_LABELS = 50
@@ -62,15 +61,31 @@ class DrawStyle:
 DEFAULT_STYLE = DrawStyle()
 
 
-def draw(frame: NDArray[np.uint8], instances: Instances, style: DrawStyle = DEFAULT_STYLE) -> NDArray[np.uint8]:
+class Drawable(Protocol):
+    """What of Instances is drawn. Their class stands above this file, since it has a method that draws."""
+
+    def __len__(self) -> int: ...
+    @property
+    def frame_hw(self) -> tuple[int, int]: ...
+    @property
+    def boxes(self) -> NDArray[np.float32]: ...
+    @property
+    def scores(self) -> NDArray[np.float32]: ...
+    @property
+    def labels(self) -> NDArray[np.int32]: ...
+    @property
+    def masks(self) -> BoxMasks: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def names(self) -> list[str]: ...
+    @property
+    def ids(self) -> NDArray[np.int64] | None: ...
+
+
+def draw(frame: NDArray[np.uint8], instances: Drawable, style: DrawStyle = DEFAULT_STYLE) -> NDArray[np.uint8]:
     """Frame uint8 [H, W, 3] BGR -> a new frame with the instances. Raises DataError for another frame than theirs."""
-    check_frame(frame)
-    if frame.shape[:2] != instances.frame_hw:
-        (height, width), (own_height, own_width) = frame.shape[:2], instances.frame_hw
-        raise DataError(
-            f"The instances are of a frame of {own_width} x {own_height} and cannot be drawn on one of "
-            f"{width} x {height}: give the frame that they were found in."
-        )
+    check_frame(frame, instances.frame_hw)
     drawn = frame.copy()
     colours = _colours(instances)
     worst_first = range(len(instances) - 1, -1, -1)
@@ -86,7 +101,7 @@ def draw(frame: NDArray[np.uint8], instances: Instances, style: DrawStyle = DEFA
     return drawn
 
 
-def write_labels(drawn: NDArray[np.uint8], instances: Instances, style: DrawStyle = DEFAULT_STYLE) -> None:
+def write_labels(drawn: NDArray[np.uint8], instances: Drawable, style: DrawStyle = DEFAULT_STYLE) -> None:
     """The text alone, onto the frame uint8 [H, W, 3], where the style has labels; kernels draw the rest."""
     if not style.labels or len(instances) > MOST_LABELS:
         return
@@ -100,7 +115,7 @@ def write_labels(drawn: NDArray[np.uint8], instances: Instances, style: DrawStyl
             lettering.write(drawn, text, plate, colour)
 
 
-def colour_numbers(instances: Instances) -> NDArray[np.int32]:
+def colour_numbers(instances: Drawable) -> NDArray[np.int32]:
     """The number of each object's colour in PALETTE_BGR, int32 [N], by the rule above."""
     if instances.ids is not None:
         numbers = instances.ids
@@ -116,11 +131,11 @@ def _place_number(x0: int, y0: int, x1: int, y1: int) -> int:
     return ((x0 + x1) // 2 >> shift) + ROW_STEP * ((y0 + y1) // 2 >> shift)
 
 
-def _colours(instances: Instances) -> list[tuple[int, int, int]]:
+def _colours(instances: Drawable) -> list[tuple[int, int, int]]:
     return [PALETTE_BGR[number] for number in colour_numbers(instances).tolist()]
 
 
-def _blend(drawn: NDArray[np.uint8], instances: Instances, index: int, colour: tuple[int, int, int]) -> None:
+def _blend(drawn: NDArray[np.uint8], instances: Drawable, index: int, colour: tuple[int, int, int]) -> None:
     x0, y0, x1, y1 = instances.masks.rects[index].tolist()
     if x1 <= x0 or y1 <= y0:
         return
@@ -133,7 +148,7 @@ def _blend(drawn: NDArray[np.uint8], instances: Instances, index: int, colour: t
     cv2.copyTo(tint, mask - inner, region)
 
 
-def _text(instances: Instances, index: int, scores: bool) -> str:
+def _text(instances: Drawable, index: int, scores: bool) -> str:
     """What is written: #id name score. OpenCV's fonts are ASCII's."""
     number = "" if instances.ids is None else f"#{instances.ids[index]} "
     score = f" {float(instances.scores[index]):.2f}" if scores else ""

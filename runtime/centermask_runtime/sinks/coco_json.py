@@ -50,8 +50,6 @@ class CocoSink(AllOrNothing):
             self._images.write(f"{',' if self.images else ''}\n{json.dumps(image)}")
             for index, result in enumerate(instances.to_coco(image["id"])):
                 annotation = {"id": self.annotations + 1, **result, "area": areas[index], "iscrowd": 0}
-                if instances.ids is not None:
-                    annotation["track_id"] = int(instances.ids[index])
                 self._annotations.write(f"{',' if self.annotations else ''}\n{json.dumps(annotation)}")
                 self.annotations += 1
         except OSError as error:

@@ -5,19 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from centermask_runtime.closing import AllOrNothing
-from centermask_runtime.errors import CenterMaskError
+from centermask_runtime.images import picture_path, write_picture
 from centermask_runtime.instances import Instances
-from centermask_runtime.partial_file import write_whole
 from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle, draw
 from centermask_runtime.sinks.sink import refuse_to_overwrite
 from centermask_runtime.sources.source import Frame, SourceInfo
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class PictureSink(AllOrNothing):
@@ -41,17 +37,3 @@ class PictureSink(AllOrNothing):
 
     def discard(self) -> None:
         """Nothing is taken back."""
-
-
-def picture_path(path: Path) -> Path:
-    """Pictures are .png and .jpg; another kind keeps its name and becomes .png: a.bmp -> a.bmp.png."""
-    return path if path.suffix.lower() in PICTURE_SUFFIXES else path.with_name(f"{path.name}.png")
-
-
-def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Writes it to picture_path(path). Raises UsageError where that is refused, CenterMaskError when it fails."""
-    path = picture_path(path)
-    done, content = cv2.imencode(path.suffix, picture)
-    if not done:
-        raise CenterMaskError(f"The picture {path} of {picture.shape[1]} x {picture.shape[0]} cannot be encoded.")
-    write_whole(path, content.tobytes())

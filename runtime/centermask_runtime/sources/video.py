@@ -16,6 +16,7 @@ import numpy as np
 
 from centermask_runtime.closing import Closing
 from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.packages import need
 from centermask_runtime.sources.addresses import address_name, is_address
 from centermask_runtime.sources.source import Frame, SourceInfo
 
@@ -110,10 +111,9 @@ class VideoSource(Closing):
 
 def pyav(purpose: str) -> Any:
     """The module av. Raises UsageError where it is not installed: only videos need it."""
-    try:
-        import av
-    except ImportError as error:
-        raise UsageError(f"av is needed for {purpose}: pip install 'centermask[video]'.") from error
+    need("av", "video", purpose)
+    import av
+
     return av
 
 

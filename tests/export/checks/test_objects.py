@@ -20,9 +20,10 @@ from centermask.data.formats.layouts import find_split
 from centermask.evaluation.pictures import CAPTION_HEIGHT, GAP
 from centermask_export.checks.ap import ApDropError, ApReport, verify_ap
 from centermask_export.checks.objects import Limits, compare_frame, match_objects, start
+from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.errors import UsageError
 from centermask_runtime.geometry import Letterbox
-from centermask_runtime.instances import BoxMasks, Instances
+from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.reference.overlap import box_iou

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from centermask_runtime.instances import BoxMasks
+from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.reference.overlap import box_iou, mask_iou, pair_mask_iou
 
 FRAME_HW = (20, 20)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centermask_runtime.instances import BoxMasks, Instances
+from centermask_runtime.box_masks import BoxMasks
+from centermask_runtime.instances import Instances
 from centermask_runtime.reference.overlay import ALPHA, PALETTE_BGR, DrawStyle, colour_numbers, draw, write_labels
 
 FRAME_HW = (120, 160)

@@ -11,7 +11,8 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from centermask_runtime.instances import BoxMasks, Instances
+from centermask_runtime.box_masks import BoxMasks
+from centermask_runtime.instances import Instances
 from centermask_runtime.sinks.coco_json import CocoSink
 from centermask_runtime.sources.source import Frame
 from tests.support.small_pictures import names_in

@@ -10,8 +10,9 @@ import av
 import numpy as np
 import pytest
 
+from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.errors import DataError, UsageError
-from centermask_runtime.instances import BoxMasks, Instances
+from centermask_runtime.instances import Instances
 from centermask_runtime.reference.overlay import DrawStyle, draw
 from centermask_runtime.sinks.coco_json import CocoSink
 from centermask_runtime.sinks.pictures import PictureSink

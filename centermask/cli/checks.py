@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 
 import click
@@ -15,13 +14,27 @@ from rich.table import Table
 
 from centermask import __version__
 from centermask_runtime.cuda.facts import gpu_facts
+from centermask_runtime.packages import install_command, is_installed
 from centermask_runtime.speed import machine
 
-PACKAGES = {
+PACKAGES = {  # of pyproject.toml: what the base install has, and each extra
     "base": ("numpy", "opencv-python", "onnxruntime", "av", "click", "PyYAML", "rich"),
-    "train": ("torch", "lightning-fabric", "pycocotools", "safetensors", "tensorboard", "matplotlib"),
-    "export": ("torch", "onnx", "onnxscript", "safetensors"),
+    "train": (
+        "torch",
+        "lightning-fabric",
+        "pycocotools",
+        "safetensors",
+        "pillow",
+        "scipy",
+        "tensorboard",
+        "matplotlib",
+    ),
+    "export": ("torch", "onnx", "onnxscript", "pycocotools", "safetensors", "pillow"),
+    "openvino": ("openvino",),
+    "trt": ("tensorrt",),
+    "trt-rtx": ("tensorrt-rtx",),
     "cuda": ("cuda-bindings", "nvidia-cuda-nvrtc"),
+    "pycuda": ("pycuda",),
 }
 
 
@@ -41,16 +54,18 @@ def checks(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
-    table = Table("", "found", title="CenterMask", title_justify="left")
+    table = Table("", "found", title="This machine", title_justify="left")
     for key, value in facts.items():
         if key != "packages":
             table.add_row(key, escape(", ".join(value) if isinstance(value, list) else str(value)))
+    extras = Table("extra", "", "packages", title="Installed", title_justify="left")
     for extra, versions in found.items():
         missing = [package for package, number in versions.items() if number is None]
-        state = "ready" if not missing else f"missing {', '.join(missing)}: pip install -e '.[{extra}]'"
-        listed = ", ".join(f"{package} {number}" for package, number in versions.items() if number)
-        table.add_row(escape(f"{extra}: {state}"), listed)
-    Console().print(table)
+        lines = [", ".join(f"{package} {number}" for package, number in versions.items() if number is not None)]
+        if missing:
+            lines.append(f"missing: {', '.join(missing)}; {install_command(extra)}")
+        extras.add_row(extra, "missing" if missing else "ready", escape("\n".join(filter(None, lines))))
+    Console().print(table, extras)
 
 
 def _version(package: str) -> str | None:
@@ -62,7 +77,7 @@ def _version(package: str) -> str | None:
 
 def _pytorch_gpu() -> dict[str, str]:
     """The GPU that training would take, where PyTorch is installed."""
-    if importlib.util.find_spec("torch") is None:
+    if not is_installed("torch"):
         return {}
     import torch  # an extra, and slow
 

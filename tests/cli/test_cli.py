@@ -199,7 +199,7 @@ def test_export_prints_a_parity_table_and_val_reads_both_artefacts(weights, onnx
 
 
 def test_benchmark_prints_one_json_line_last(onnx_model, clip, run):
-    done = run("benchmark", "--model", onnx_model, "--source", clip, "--warmup", 2, "--frames", 5)
+    done = run("benchmark", "--model", onnx_model, "--source", clip, "--warmup", 2, "--frames", 5, "--json")
     report = json.loads(done.splitlines()[-1])
     assert report["frames"] == 5 and report["frame_hw"] == [120, 160]
     assert [stage["stage"] for stage in report["stages"]] == ["preprocess", "network", "postprocess", "total"]

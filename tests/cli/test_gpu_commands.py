@@ -206,7 +206,7 @@ def test_two_models_are_compared_on_one_gpu_each_with_a_driver(gpu, capsys, clip
 @needs_compiler
 def test_benchmark_times_the_whole_with_the_graph_and_the_stages_without(gpu, capsys, clip):
     model = released_onnx("fp32")
-    run("benchmark", "--model", model, "--source", clip, "--warmup", 2, "--frames", 3, "--device", "cuda")
+    run("benchmark", "--model", model, "--source", clip, "--warmup", 2, "--frames", 3, "--device", "cuda", "--json")
     found = last_json(capsys)
     stages = {stage["stage"]: stage["median_ms"] for stage in found["stages"]}
     assert list(stages) == ["preprocess", "network", "postprocess", "total"] and min(stages.values()) > 0

@@ -85,6 +85,8 @@ def gpu_facts() -> dict[str, str]:
 
 
 def _driver() -> str:
+    if not gpus():
+        return f"no GPU to drive; installed: {', '.join(installed_providers()) or 'none'}"
     try:
         driver = open_driver()
     except DriverError as error:

@@ -30,6 +30,14 @@ class BoxMasks:
     packed: tuple[NDArray[np.uint8], ...]
     runs: tuple[NDArray[np.integer], ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.rects.shape != (len(self.packed), 4):
+            count, given = len(self.packed), list(self.rects.shape)
+            raise DataError(f"{count} masks need rectangles [{count}, 4]; given were {given}.")
+        low, high, (height, width) = self.rects[:, :2], self.rects[:, 2:], self.frame_hw
+        if ((low < high).all(axis=1) & ((low < 0) | (high > (width, height))).any(axis=1)).any():
+            raise DataError(f"A mask lies outside its frame of {width} x {height}: cut its rectangle to the frame.")
+
     def __len__(self) -> int:
         return len(self.packed)
 

@@ -2,10 +2,14 @@
 """The exceptions a user can meet. Each message is one sentence: what was asked, what was found, what to do.
 
 CenterMaskError          exit code 1   something failed while running
-├── UsageError           exit code 2   a flag, config key or value that makes no sense
-├── DataError            exit code 3   an image, video, annotation file or folder
+├── DriverError                        a call to CUDA (cuda/driver.py)
+├── CompileError                       kernels that do not become code (cuda/compile.py)
+├── UsageError           exit code 2   a flag, config key, value or call that makes no sense
+├── DataError            exit code 3   an image, video, annotation file or folder, or an array that is no frame
 ├── ModelError           exit code 4   weights, an ONNX file or an engine
-└── ExportError          exit code 5   an export that failed or did not match its source
+└── ExportError          exit code 5   an export that failed
+    ├── ParityError                    or did not match its source (centermask_export/checks/outputs.py)
+    └── ApDropError                    or finds less than its source (centermask_export/checks/ap.py)
 """
 
 from __future__ import annotations

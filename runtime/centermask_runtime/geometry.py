@@ -35,7 +35,7 @@ class Letterbox:
 
     @property
     def scale_xy(self) -> tuple[float, float]:
-        """Network pixels a source pixel. Both axes, because the resized size is rounded to whole pixels."""
+        """Network pixels per source pixel. Both axes, because the resized size is rounded to whole pixels."""
         return self.resized_hw[1] / self.frame_hw[1], self.resized_hw[0] / self.frame_hw[0]
 
     def to_input(self, points_xy: NDArray[np.floating]) -> NDArray[np.float32]:

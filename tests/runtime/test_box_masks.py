@@ -112,5 +112,14 @@ def test_a_mask_of_another_size_than_its_rectangle_is_refused():
         BoxMasks.from_crops(FRAME_HW, np.array([(0, 0, 3, 4)], np.int32), [np.ones((3, 4), bool)])
 
 
+def test_rectangles_that_fit_neither_the_masks_nor_the_frame_are_refused():
+    one = (np.zeros((4, 1), np.uint8),)
+    with pytest.raises(DataError, match=r"1 masks need rectangles \[1, 4\]; given were \[2, 4\]"):
+        BoxMasks(FRAME_HW, np.zeros((2, 4), np.int32), one)
+    for rect in ((37, 0, 41, 4), (0, 27, 4, 31), (-1, 0, 3, 4)):
+        with pytest.raises(DataError, match="A mask lies outside its frame of 40 x 30"):
+            BoxMasks(FRAME_HW, np.array([rect], np.int32), one)
+
+
 def test_it_says_what_it_holds(masks):
     assert repr(masks) == "BoxMasks(4 in 40 x 30)"

@@ -97,7 +97,7 @@ def box_masks(
     """Masks of K objects of one frame.
 
     boxes_xyxy [K, 4] source pixels, not clipped; labels [K]; shapes [K, S, S] logits; saliency [1 or C, gh, gw] logits
-    of the whole network input; stride in input pixels a saliency cell; threshold on the product of the probabilities.
+    of the whole network input; stride in input pixels per saliency cell; threshold on the product of the probabilities.
     """
     boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
     size = shapes.shape[-1]

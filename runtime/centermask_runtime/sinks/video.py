@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from centermask_runtime.closing import AllOrNothing
 from centermask_runtime.errors import CenterMaskError, DataError
+from centermask_runtime.images import check_frame
 from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import PartialFile
 from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle, draw
@@ -49,15 +50,8 @@ class VideoSink(AllOrNothing):
         """One frame. Raises DataError where it has another size than those before, CenterMaskError when it fails."""
         if picture is None:
             picture = draw(frame.image, instances, self.style or DEFAULT_STYLE)
-        size_hw = picture.shape[0], picture.shape[1]
         if self._writer is None:
-            self._writer = VideoWriter(self.path, size_hw, self._fps)
-        if size_hw != self._writer.size_hw:
-            height, width = self._writer.size_hw
-            raise DataError(
-                f"The video {self.path} has frames of {width} x {height} and {frame.name} has {size_hw[1]} x "
-                f"{size_hw[0]}: give frames of one size."
-            )
+            self._writer = VideoWriter(self.path, (picture.shape[0], picture.shape[1]), self._fps)
         self._writer.write(picture, frame.time_s)
 
     def close(self) -> None:
@@ -114,9 +108,17 @@ class VideoWriter(AllOrNothing):
         return stream
 
     def write(self, image: NDArray[np.uint8], time_s: float | None = None) -> None:
-        """One frame uint8 [H, W, 3] BGR, shown at time_s as counted from the first frame; None: at its turn by fps."""
-        assert image.shape == (*self.size_hw, 3), (image.shape, self.size_hw)
+        """One frame uint8 [H, W, 3] BGR, shown at time_s as counted from the first frame; None: at its turn by fps.
+
+        Raises DataError where it has another size than those before, CenterMaskError when it fails.
+        """
+        check_frame(image)
         height, width = self.size_hw
+        if image.shape[:2] != self.size_hw:
+            raise DataError(
+                f"The video {self._file.path} has frames of {width} x {height} and one of {image.shape[1]} x "
+                f"{image.shape[0]} came: give frames of one size."
+            )
         if height % 2 or width % 2:
             image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
         if time_s is None:

@@ -44,6 +44,16 @@ def test_the_frame_itself_is_not_changed(frame):
     np.testing.assert_array_equal(frame, before)
 
 
+def test_any_memory_layout_is_drawn_on_alike(frame):
+    one = instances_at([(10, 10, 50, 40)])
+    expected = draw(frame, one)
+    read_only = frame.copy()
+    read_only.flags.writeable = False
+    turned = np.ascontiguousarray(frame[:, :, ::-1])[:, :, ::-1]
+    for same in (read_only, turned, np.asfortranarray(frame), np.repeat(frame, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(draw(same, one), expected)
+
+
 def test_the_inside_of_a_mask_is_blended_its_edge_is_plain_and_the_rest_untouched(frame):
     crop = np.zeros((40, 50), bool)
     crop[5:30, 10:45] = True

@@ -66,3 +66,14 @@ def test_a_view_of_a_larger_frame_works():
     view = frame[10:50:2, 90:20:-1]
     box = Letterbox.fit(view.shape[:2], (32, 64))
     np.testing.assert_array_equal(letterbox(view, box), letterbox(view.copy(), box))
+
+
+def test_any_memory_layout_of_a_frame_is_fitted_alike():
+    frame = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    box = Letterbox.fit((50, 70), (64, 64))
+    expected = letterbox(frame, box)
+    read_only = frame.copy()
+    read_only.flags.writeable = False
+    turned = np.ascontiguousarray(frame[::-1, :, ::-1])[::-1, :, ::-1]
+    for same in (read_only, turned, np.asfortranarray(frame), np.repeat(frame, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(letterbox(same, box), expected)

@@ -125,7 +125,7 @@ def test_a_sink_draws_the_frames_itself_or_takes_the_picture_that_is_there(tmp_p
 
 
 def test_without_a_size_the_first_frame_says_it_and_another_size_is_refused(tmp_path):
-    sentence = "has frames of 64 x 48 and big has 80 x 60: give frames of one size"
+    sentence = "has frames of 64 x 48 and one of 80 x 60 came: give frames of one size"
     with pytest.raises(DataError, match=sentence), VideoSink(tmp_path / "v.mp4", SourceInfo("v")) as sink:
         sink.add(Frame(picture(0), "small", 0, None), square())
         big = replace(square(), frame_hw=(60, 80), masks=replace(square().masks, frame_hw=(60, 80)))

@@ -141,10 +141,11 @@ class UploadedNetwork:
 class OnStream:
     """OnnxRuntimeGpuNetwork on the CPU works when it is called; here it is called when the stream gets there."""
 
-    batch, stream, description = 1, None, "ONNX Runtime on the CPU driver's stream"
+    stream, description = None, "ONNX Runtime on the CPU driver's stream"
 
     def __init__(self, driver, network):
         self.device, self.network, self.spec = driver.driver, network, network.spec
+        self.batch = getattr(network, "batch", 1)
 
     def enqueue(self, images, outputs, stream):
         addresses = dict(outputs)

@@ -18,6 +18,7 @@ from typing import Any
 
 from centermask_runtime.cuda import kernels
 from centermask_runtime.errors import CenterMaskError, first_line
+from centermask_runtime.packages import install_command
 from centermask_runtime.partial_file import write_whole
 
 FATBIN = "kernels.fatbin"
@@ -117,7 +118,7 @@ class Nvrtc:
         except ImportError as error:
             raise CompileError(
                 "This installation has no compiled kernels of its sources and no NVRTC to compile them: "
-                "pip install 'centermask[cuda]'."
+                f"{install_command('cuda')}."
             ) from error
         self._nvrtc = nvrtc
         try:

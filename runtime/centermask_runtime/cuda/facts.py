@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from centermask_runtime.cuda.compile import CompileError, Nvrtc, fatbin_version
 from centermask_runtime.cuda.driver import DriverError
 from centermask_runtime.cuda.providers import installed_providers, open_driver
+from centermask_runtime.packages import install_command
 
 LIBRARIES = ("libcuda.so.1", "nvcuda.dll")  # on Linux, on Windows
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
@@ -109,7 +110,7 @@ def _package(name: str, extra: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return f"not installed: pip install 'centermask[{extra}]'"
+        return f"not installed: {install_command(extra)}"
 
 
 def _onnx_runtime() -> str:

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from centermask_runtime.cuda.counted_driver import CountedDriver
 from centermask_runtime.cuda.driver import Driver, DriverError
 from centermask_runtime.errors import UsageError, did_you_mean
+from centermask_runtime.packages import install_command, is_installed
 
 AUTO = "auto"
 PYCUDA = "pycuda"
@@ -17,7 +16,7 @@ PROVIDERS = (PYCUDA, CUDA_BINDINGS)  # in the order that "auto" takes them
 
 def installed_providers() -> tuple[str, ...]:
     """Those that could be imported, without importing them."""
-    found = {PYCUDA: _is_installed("pycuda"), CUDA_BINDINGS: _is_installed("cuda.bindings")}
+    found = {PYCUDA: is_installed("pycuda"), CUDA_BINDINGS: is_installed("cuda.bindings")}
     return tuple(name for name in PROVIDERS if found[name])
 
 
@@ -33,7 +32,7 @@ def open_driver(name: str = AUTO, device: int = 0) -> CountedDriver:
     if name == AUTO:
         if not installed:
             raise DriverError(
-                "A GPU was asked for, but no CUDA driver provider is installed: pip install 'centermask[cuda]', "
+                f"A GPU was asked for, but no CUDA driver provider is installed: {install_command('cuda')}, "
                 "or use the CPU."
             )
         name = installed[0]
@@ -41,7 +40,7 @@ def open_driver(name: str = AUTO, device: int = 0) -> CountedDriver:
         extra = "pycuda" if name == PYCUDA else "cuda"
         raise DriverError(
             f"The CUDA driver provider {name} was asked for, but it is not installed: "
-            f"pip install 'centermask[{extra}]', or choose another."
+            f"{install_command(extra)}, or choose another."
         )
     driver: Driver
     if name == PYCUDA:
@@ -53,10 +52,3 @@ def open_driver(name: str = AUTO, device: int = 0) -> CountedDriver:
 
         driver = BindingsDriver(device)
     return CountedDriver(driver)
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that would hold it is missing
-        return False

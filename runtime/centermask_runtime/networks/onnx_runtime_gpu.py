@@ -28,10 +28,18 @@ class OnnxRuntimeGpuNetwork:
     """An exported .onnx of either graph level. On the CPU provider a device pointer is a host address: for tests."""
 
     def __init__(
-        self, path: str | Path, stream: int, *, batch: int = 1, device: int = 0, provider: str = CUDA, threads: int = 1
+        self,
+        path: str | Path,
+        stream: int,
+        *,
+        batch: int | None = None,
+        device: int = 0,
+        provider: str = CUDA,
+        threads: int = 1,
     ) -> None:
         """stream: of the driver, not 0, which ONNX Runtime takes as none. threads are for the CPU provider only.
 
+        batch: images per call; None is what the file is for, or 1 where that is open.
         Raises ModelError when the file or the provider is not what it should be, never runs elsewhere.
         """
         if provider not in DEVICE_TYPES:
@@ -43,9 +51,9 @@ class OnnxRuntimeGpuNetwork:
             session, remark = open_on_device(path, provider, options)
         else:
             session, remark = open_session(path, threads, (provider,), [options]), ""
-        self.spec, self.batch, self.stream = read_spec(session, path), batch, stream if provider == CUDA else None
-        self._layout = outputs_layout(self.spec, batch)
-        _check_graph(session, self.spec.graph_level, batch, path)
+        self.spec, self.stream = read_spec(session, path), stream if provider == CUDA else None
+        self.batch = _check_graph(session, self.spec.graph_level, batch, path)
+        self._layout = outputs_layout(self.spec, self.batch)
         self._session: ort.InferenceSession | None = session
         self._device = device
         self._device_type = DEVICE_TYPES[provider]
@@ -92,7 +100,8 @@ def open_on_device(path: Path, provider: str, options: dict[str, str]) -> tuple[
         return session, f" with nodes on the CPU, which {provider.removesuffix('ExecutionProvider')} does not take"
 
 
-def _check_graph(session: ort.InferenceSession, level: str, batch: int, path: Path) -> None:
+def _check_graph(session: ort.InferenceSession, level: str, batch: int | None, path: Path) -> int:
+    """The batch size, as asked for or as the graph has it."""
     found = [output.name for output in session.get_outputs()]
     inputs = session.get_inputs()
     if found != list(OUTPUT_NAMES[level]) or [node.name for node in inputs] != [INPUT_NAME]:
@@ -102,7 +111,10 @@ def _check_graph(session: ort.InferenceSession, level: str, batch: int, path: Pa
             "export the model again."
         )
     fixed = inputs[0].shape[0]
-    if isinstance(fixed, int) and fixed != batch:
+    if not isinstance(fixed, int):
+        return 1 if batch is None else batch
+    if batch not in (None, fixed):
         raise ModelError(
             f"{path} is for batches of {fixed}, and {batch} was asked for: export it with that batch size."
         )
+    return fixed

@@ -105,7 +105,10 @@ def gpu_stream(path: str | Path, provider: str = "auto", device: int = 0) -> Ite
 
 
 def open_gpu_network(path: str | Path, driver: Driver, stream: int, *, device: int = 0) -> GpuNetwork:
-    """A network for single images whose work goes on the stream. Raises ModelError."""
+    """A network whose work goes on the stream: for the batch size of the file, or for 1 where that is open.
+
+    Raises ModelError.
+    """
     path = Path(path)
     if path.suffix == ".onnx":
         from centermask_runtime.networks.onnx_runtime_gpu import OnnxRuntimeGpuNetwork

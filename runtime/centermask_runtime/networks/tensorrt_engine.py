@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorRT and TensorRT-RTX engines as GpuNetworks: one engine, one execution context a video stream.
+"""TensorRT and TensorRT-RTX engines as GpuNetworks: one engine, one execution context per video stream.
 
 The two libraries have the same interface under two names; the record beside the engine says which one built it. The
 memory that a context works in is taken from the driver layer, so that it is counted, freed with the network, and there
@@ -21,6 +21,7 @@ from centermask_runtime.cuda.layouts import outputs_layout
 from centermask_runtime.errors import CenterMaskError, ModelError, first_line
 from centermask_runtime.networks.engine_record import EngineRecord, read_record
 from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES
+from centermask_runtime.packages import install_command
 
 LIBRARIES = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}  # import name -> our extra
 DYNAMIC = -1  # TensorRT's word for a dimension that the profile leaves open
@@ -53,9 +54,15 @@ class TensorRTEngine(Closing):
             )
         self._check()
 
-    def network(self, batch: int = 1) -> TensorRTNetwork:
-        """A context of its own for images of one batch size. Raises ModelError when no profile takes that."""
+    def network(self, batch: int | None = None) -> TensorRTNetwork:
+        """A context of its own for images of one batch size; None is the engine's own, or 1 where it takes several.
+
+        Raises ModelError when no profile takes that.
+        """
         assert self._engine is not None, "network after close"
+        if batch is None:
+            own = int(self._engine.get_tensor_shape(INPUT_NAME)[0])
+            batch = 1 if own == DYNAMIC else own
         return TensorRTNetwork(self, self._engine, self._trt, batch, self._profile_for((batch, *self.spec.input_hw, 3)))
 
     def close(self) -> None:
@@ -169,7 +176,7 @@ def _library(record: EngineRecord, path: Path) -> Any:
     except ImportError as error:
         raise ModelError(
             f"{path} needs {record.builder}, which cannot be loaded ({first_line(error)}): "
-            f"pip install 'centermask[{LIBRARIES[name]}]'."
+            f"{install_command(LIBRARIES[name])}."
         ) from error
 
 

@@ -138,6 +138,15 @@ def test_an_engine_of_one_size_refuses_another(driver, write, fake):
         engine.network(2)
 
 
+@pytest.mark.parametrize(("side", "batch"), [(4, 4), (-1, 1)])
+def test_an_engine_is_opened_for_its_own_batch_or_for_one_where_that_is_open(driver, write, fake, side, batch):
+    plan = {"shape": [side, 64, 96, 3], "profiles": [[sized(1), sized(4), sized(4)]]}
+    with TensorRTEngine(write(plan), driver, library=fake) as engine:
+        network = engine.network()
+        assert network.batch == batch and fake.engines[0].contexts[0].shape == ("images", (batch, 64, 96, 3))
+        network.close()
+
+
 def test_an_engine_that_fails_to_run_says_what_tensorrt_said(driver, write, fake, cpu_kernels):
     engine = TensorRTEngine(write({**STATIC, "fails": True}), driver, library=fake)
     with (
@@ -247,6 +256,27 @@ def test_bound_memory_gives_the_results_of_the_cpu_pipeline(driver, cpu_kernels,
     assert sum(map(len, found)) > 5
 
 
+@pytest.mark.parametrize(("axis", "asked", "batch"), [(4, None, 4), ("N", 4, 4), ("N", None, 1)])
+def test_frames_go_through_onnx_runtime_in_batches(
+    driver, cpu_kernels, small_spec, small_outputs, tmp_path, axis, asked, batch
+):
+    path = tmp_path / "tiny.onnx"
+    onnx.save(tiny_graph(small_spec, small_outputs, batch=axis), path)
+    frames = [frame // 4 + np.uint8(20 * index) for index, frame in enumerate(random_frames(6, sizes=((97, 61),)))]
+    gpu = OnnxRuntimeGpuNetwork(path, 0, provider=CPU, batch=asked)
+    selection = Selection.of(small_spec, conf=0.05)
+    with (
+        GpuPipeline(driver, OnStream(driver, gpu), selection, kernels=cpu_kernels) as pipeline,
+        Pipeline(OnnxRuntimeNetwork(path, threads=1), selection) as cpu,
+    ):
+        assert gpu.batch == batch
+        expected = [cpu(frame) for frame in frames]
+        for found in (pipeline.many(frames), list(pipeline.each(frames))):
+            for one, other in zip(found, expected, strict=True):
+                assert_same(one, other)
+    assert len({len(one) for one in expected}) > 1
+
+
 def test_a_cuda_provider_that_is_not_there_is_an_error_and_never_the_cpu(onnx_file):
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(ModelError, match="CUDAExecutionProvider was asked for, but this installation offers"):
@@ -304,4 +334,4 @@ def test_a_graph_that_is_not_what_its_specification_says_is_refused(small_spec, 
         OnnxRuntimeGpuNetwork(path, 0, provider=CPU)
     onnx.save(tiny_graph(small_spec, small_outputs, batch=2), path)
     with pytest.raises(ModelError, match="is for batches of 2, and 1 was asked for"):
-        OnnxRuntimeGpuNetwork(path, 0, provider=CPU)
+        OnnxRuntimeGpuNetwork(path, 0, batch=1, provider=CPU)

@@ -75,12 +75,14 @@ def open_pipeline(
     threads: int | None = None,
     *,
     stage_times: bool = False,
+    run_lengths: bool = False,
     **selection: Unpack[SelectionWords],
 ) -> Iterator[FramePipeline]:
     """The pipeline of a model file or a released model, given back at the end; see the runtime's open_pipeline."""
     with pipelines.open_pipeline(
-        model, device, threads, stage_times=stage_times, find=find_model, opener=open_network, **selection
-    ) as pipeline:
+        model, device, threads, stage_times=stage_times, run_lengths=run_lengths, find=find_model, opener=open_network,
+        **selection,
+    ) as pipeline:  # fmt: skip
         yield pipeline
 
 

@@ -44,7 +44,7 @@ def predict(
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
     with open_pipeline(
         model, Device.of(device, cuda_driver), threads, conf=conf, mask_threshold=mask_threshold, max_det=max_det,
-        classes=wanted,
+        classes=wanted, run_lengths=True,
     ) as pipeline:  # fmt: skip
         run = predict_video if is_video(source) else predict_images
         summary = run(pipeline, source, output or free_folder(Path("runs"), "predict"), save, boxes, labels)

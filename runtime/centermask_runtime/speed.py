@@ -49,6 +49,11 @@ class SpeedReport:
     machine: dict[str, str]
 
     @property
+    def has_stage_times(self) -> bool:
+        """Whether the pipeline took the times of its stages, not only of the whole."""
+        return any(stage.stage != "total" for stage in self.stages)
+
+    @property
     def fps(self) -> float:
         """Frames a second at the median total time."""
         return 1e3 / next(stage.median_ms for stage in self.stages if stage.stage == "total")

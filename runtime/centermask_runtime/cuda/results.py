@@ -24,21 +24,23 @@ class Results(NamedTuple):
     def instances(self, frame_hw: tuple[int, int], spec: ModelSpec) -> Instances:
         """As pipeline.postprocess gives them, in arrays of their own."""
         found = int(self.arrays["found"])
-        rects = self.arrays["rects"][:found].copy()
-        heights, row_bytes = rects[:, 3] - rects[:, 1], (rects[:, 2] - rects[:, 0] + 7) // 8
-        masks = self.masks.copy()
-        packed = tuple(
-            masks[start : start + height * width].reshape(height, width)
-            for start, height, width in zip(
-                self.arrays["offsets"][:found].tolist(), heights.tolist(), row_bytes.tolist(), strict=True
-            )
-        )
+        kept = {name: array[:found].copy() for name, array in self.arrays.items() if array.ndim}
         return Instances(
-            frame_hw,
-            self.arrays["boxes"][:found].copy(),
-            self.arrays["scores"][:found].copy(),
-            self.arrays["labels"][:found].copy(),
-            BoxMasks(frame_hw, rects, packed),
-            spec.class_names,
+            frame_hw, kept["boxes"], kept["scores"], kept["labels"], self._box_masks(frame_hw, kept), spec.class_names,
             spec.category_ids,
-        )
+        )  # fmt: skip
+
+    def _box_masks(self, frame_hw: tuple[int, int], kept: Mapping[str, NDArray[Any]]) -> BoxMasks:
+        rects = kept["rects"]
+        heights, row_bytes = rects[:, 3] - rects[:, 1], (rects[:, 2] - rects[:, 0] + 7) // 8
+        shapes = zip(heights.tolist(), row_bytes.tolist(), strict=True)
+        bits = _parts(self.masks.copy(), kept["offsets"], heights * row_bytes)
+        packed = tuple(mask.reshape(shape) for mask, shape in zip(bits, shapes, strict=True))
+        runs = None if self.runs is None else _parts(self.runs.copy(), kept["run_offsets"], kept["run_counts"])
+        return BoxMasks(frame_hw, rects, packed, runs)
+
+
+def _parts(array: NDArray[Any], begins: NDArray[np.integer], lengths: NDArray[np.integer]) -> tuple[NDArray[Any], ...]:
+    """One view for each mask."""
+    pairs = zip(begins.tolist(), lengths.tolist(), strict=True)
+    return tuple(array[begin : begin + length] for begin, length in pairs)

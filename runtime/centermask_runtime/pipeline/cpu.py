@@ -14,7 +14,7 @@ from centermask_runtime.geometry import Letterbox, clip_boxes
 from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import Network, PeakOutputs
 from centermask_runtime.pipeline.frame import AnyFrame, FrameFit, StageTimes, as_bgr
-from centermask_runtime.reference import masks, preprocess
+from centermask_runtime.reference import masks, overlay, preprocess
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
@@ -106,6 +106,14 @@ class Pipeline(Closing):
         end = time.perf_counter()
         moments = (start, ready), (ready, computed), (computed, end), (start, end)
         return instances, StageTimes(*((later - earlier) * 1e3 for earlier, later in moments))
+
+    def drawn(
+        self, frames: Iterable[AnyFrame], style: overlay.DrawStyle = overlay.DEFAULT_STYLE
+    ) -> Iterator[tuple[Instances, NDArray[np.uint8]]]:
+        """What is in each frame, and a picture uint8 [H, W, 3] BGR of it, in their order."""
+        for frame in frames:
+            instances = self(frame)
+            yield instances, overlay.draw(as_bgr(frame), instances, style)
 
     def infer(self, frame: AnyFrame) -> tuple[PeakOutputs, Letterbox]:
         """The first two stages alone, for whoever post-processes the same outputs, image 0, several times."""

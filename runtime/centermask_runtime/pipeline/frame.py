@@ -15,6 +15,7 @@ from centermask_runtime.geometry import Letterbox
 from centermask_runtime.images import check_frame
 from centermask_runtime.instances import Instances
 from centermask_runtime.reference.nv12 import Nv12Frame
+from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
@@ -59,6 +60,12 @@ class FramePipeline(Protocol):
 
     def timed(self, frame: AnyFrame) -> tuple[Instances, StageTimes | None]:
         """What is in one frame, and the time of each stage where the pipeline takes them."""
+        ...
+
+    def drawn(
+        self, frames: Iterable[AnyFrame], style: DrawStyle = DEFAULT_STYLE
+    ) -> Iterator[tuple[Instances, NDArray[np.uint8]]]:
+        """What is in each frame, and a picture uint8 [H, W, 3] BGR of it, in their order; as `each`."""
         ...
 
     def close(self) -> None:

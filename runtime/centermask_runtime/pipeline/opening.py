@@ -26,14 +26,16 @@ def open_pipeline(
     threads: int | None = None,
     *,
     stage_times: bool = False,
+    run_lengths: bool = False,
     find: Callable[[str | Path], Path] = find_exported,
     opener: NetworkOpener = open_network,
     **selection: Unpack[SelectionWords],
 ) -> Iterator[FramePipeline]:
     """The pipeline of an exported model on a device, and all below it, given back at the end of the `with` block.
 
-    threads: of the CPU. stage_times: on a GPU too, which then has no CUDA graph; the CPU always takes them. find and
-    opener: for whoever knows more models and more networks. selection: the keyword arguments of Selection.of.
+    threads: of the CPU. stage_times: on a GPU too, which then has no CUDA graph; the CPU always takes them.
+    run_lengths: a GPU counts those of the masks, for whoever writes COCO results. find and opener: for whoever knows
+    more models and more networks. selection: the keyword arguments of Selection.of.
     Raises UsageError, ModelError, DriverError.
 
         with open_pipeline("model.onnx", Device.of("cuda"), conf=0.3) as pipeline: ...
@@ -47,7 +49,9 @@ def open_pipeline(
             network = open_gpu_network(path, driver, stream, device=device.index)
             stack.callback(network.close)  # also when the selection is refused
             chosen = Selection.of(network.spec, **selection)
-            yield stack.enter_context(GpuPipeline(driver, network, chosen, stream=stream, stage_times=stage_times))
+            yield stack.enter_context(
+                GpuPipeline(driver, network, chosen, stream=stream, stage_times=stage_times, run_lengths=run_lengths)
+            )
         else:
             from centermask_runtime.pipeline.cpu import Pipeline
 

@@ -15,6 +15,7 @@ from centermask_runtime.geometry import Letterbox
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import LARGEST_BATCH, Pipeline, postprocess
 from centermask_runtime.reference.masks import box_masks
+from centermask_runtime.reference.overlay import DrawStyle, draw
 from centermask_runtime.selection import Selection
 
 FRAME_HW = (128, 192)
@@ -247,6 +248,15 @@ def test_each_gives_the_results_in_order_and_takes_frames_only_when_asked(small_
     assert taken == []
     assert float(next(results).scores[0]) * 255 == pytest.approx(100) and len(taken) == 1
     assert [round(float(one.scores[0]) * 255) for one in results] == [101, 102, 103, 104]
+
+
+def test_drawn_gives_each_frames_picture_beside_its_result(small_spec, small_outputs):
+    pipeline, style = Pipeline(FixedNetwork(small_spec, small_outputs)), DrawStyle(labels=False)
+    frames = [np.full((64, 96, 3), 40 * index, np.uint8) for index in range(3)]
+    for (found, picture), frame in zip(pipeline.drawn(frames, style), frames, strict=True):
+        assert len(found) and (frame == frame[0, 0]).all()
+        np.testing.assert_array_equal(picture, draw(frame, found, style))
+        assert (picture != frame).any()
 
 
 def test_eight_threads_get_the_answers_to_their_own_frames(small_spec):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from centermask_runtime.cuda.driver import DriverError
+from centermask_runtime.cuda.frame_slot import FrameSlot
 from centermask_runtime.cuda.layouts import outputs_layout
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import read_image
@@ -115,6 +116,36 @@ def test_nv12_frames_give_the_results_of_the_converted_ones(driver, cpu_kernels,
         assert_same(one, cpu(frame))
         assert_same(one, cpu(frame.to_bgr() if isinstance(frame, Nv12Frame) else frame))
     assert driver.launches["graph"] > 0
+
+
+@pytest.mark.parametrize(("slots", "batch"), [(1, 1), (2, 1), (2, 3)])
+def test_run_lengths_come_ready_for_coco_results(driver, cpu_kernels, spec, slots, batch, monkeypatch):
+    """Of noise, whose masks have so many that their room grows while the frames are under way."""
+    noisy = dataclasses.replace(spec, mask_threshold=0.5, shape_size=32)
+    rng = np.random.default_rng(8)
+    first, *rest, shapes, saliency = next(given_sets(noisy, 1))
+    arrays = first, *rest, rng.choice(np.array([-9, 9], np.float32), shapes.shape), np.full_like(saliency, 9)
+    frames = random_frames(5, sizes=(SIZES_HW[3],) * 4 + (SIZES_HW[0],))
+    grown, has_grown = [], FrameSlot.has_grown
+    monkeypatch.setattr(FrameSlot, "has_grown", lambda slot: grown.append(has_grown(slot)) or grown[-1])
+    with GpuPipeline(
+        driver, SeeingNetwork(driver, noisy, arrays, batch), kernels=cpu_kernels, slots=slots, run_lengths=True
+    ) as pipeline:
+        found = [*pipeline.each(frames), pipeline(frames[0])]
+    cpu = Pipeline(SeeingCpuNetwork(noisy, arrays))
+    assert sum(map(len, found)) > 5 and any(grown)
+    for one, frame in zip(found, [*frames, frames[0]], strict=True):
+        expected = cpu(frame)
+        assert_same(one, expected)
+        assert expected.masks.runs is None and one.masks.runs is not None and len(one.masks.runs) == len(one)
+        assert one.to_coco(3) == expected.to_coco(3)
+
+
+def test_nobody_counts_runs_unasked(driver, cpu_kernels, small_spec):
+    arrays = next(given_sets(small_spec, 1))
+    with GpuPipeline(driver, SeeingNetwork(driver, small_spec, arrays), kernels=cpu_kernels) as pipeline:
+        found = pipeline(random_frames(1)[0])
+    assert len(found) and found.masks.runs is None
 
 
 @pytest.mark.parametrize("slots", [1, 2])

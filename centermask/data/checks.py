@@ -36,7 +36,7 @@ OnFault = Callable[[Fault], None]
 
 
 def refuse(annotations: Path) -> OnFault:
-    """What a reader does that takes no fault: it raises a DataError that begins with the annotation file."""
+    """Returns what a reader does that takes no fault: it raises a DataError that begins with the annotation file."""
 
     def on_fault(fault: Fault) -> None:
         raise DataError(f"{annotations}: {fault.sentence}")
@@ -46,7 +46,7 @@ def refuse(annotations: Path) -> OnFault:
 
 @dataclass(frozen=True)
 class Entries:
-    """The sound entries of a COCO content. Of entries that share an id the first one counts."""
+    """The sound entries of a COCO content. Where entries share an id the first one counts."""
 
     categories: dict[int, str]  # names
     images: dict[int, Entry]  # those with a file name and a size
@@ -70,7 +70,7 @@ def place_of(image: Entry, annotation: Entry | None = None) -> str:
 
 
 def check_entries(content: Content, on_fault: OnFault) -> Entries:
-    """Ids, references and fields; what an annotation holds is for check_annotation."""
+    """Checks ids, references and fields; what an annotation holds is for check_annotation."""
     categories = {
         key: str(entry.get("name", key)) for key, entry in _by_id(content["categories"], "category", on_fault).items()
     }
@@ -91,7 +91,7 @@ def check_entries(content: Content, on_fault: OnFault) -> Entries:
 
 
 def check_presence(images: Mapping[int, Entry], folder: Path, on_fault: OnFault) -> dict[int, Path]:
-    """The files of the images that are there, by image id; what is in them is not looked at."""
+    """Finds the files of images, by image id, among those that are there; what is in them is not looked at."""
     listings: dict[Path, set[str]] = {}  # one directory listing instead of one stat per image
     paths: dict[int, Path] = {}
     for image_id, entry in images.items():
@@ -107,7 +107,7 @@ def check_presence(images: Mapping[int, Entry], folder: Path, on_fault: OnFault)
 
 
 def check_size(where: str, found_hw: tuple[int, int], image_hw: tuple[int, int], on_fault: OnFault) -> None:
-    """The size of an image's file against the one that its annotations were made on."""
+    """Compares the size of an image's file with the one that its annotations were made on."""
     if found_hw != image_hw:
         found, given = (f"{width} x {height}" for height, width in (found_hw, image_hw))
         says = f"{where} is {found} pixels, but was annotated as {given}; its masks would not fit."
@@ -115,7 +115,7 @@ def check_size(where: str, found_hw: tuple[int, int], image_hw: tuple[int, int],
 
 
 def check_annotation(annotation: Entry, image: Entry, on_fault: OnFault) -> Sound:
-    """One annotation of an image: its mask, its box, and whether they lie in the image at all."""
+    """Checks one annotation of an image: its mask, its box, and whether they lie in the image at all."""
     where, size_hw = place_of(image, annotation), (image["height"], image["width"])
     mask = check_mask(annotation.get("segmentation"), size_hw, where, on_fault)
     box = check_box(annotation.get("bbox"), where, on_fault)
@@ -128,7 +128,7 @@ def check_annotation(annotation: Entry, image: Entry, on_fault: OnFault) -> Soun
 
 
 def check_mask(value: Any, size_hw: tuple[int, int], where: str, on_fault: OnFault) -> Segmentation | None:
-    """A 'segmentation' as polygons or run lengths of an image; None after a fault. `where` begins the sentences."""
+    """Returns a 'segmentation' as polygons or run lengths, or None after a fault. `where` begins the sentences."""
     if isinstance(value, dict):
         return _check_runs(value, size_hw, where, on_fault)
     if not isinstance(value, list) or not any(value):
@@ -152,7 +152,7 @@ def check_mask(value: Any, size_hw: tuple[int, int], where: str, on_fault: OnFau
 
 
 def check_box(value: Any, where: str, on_fault: OnFault) -> NDArray[np.float64] | None:
-    """A 'bbox' x, y, width, height as xyxy; None for one that is not given, and after a fault."""
+    """Returns a 'bbox' x, y, width, height as xyxy; None where none is given, and after a fault."""
     if value is None:
         return None
     numbers = finite_numbers(value)
@@ -163,7 +163,7 @@ def check_box(value: Any, where: str, on_fault: OnFault) -> NDArray[np.float64] 
 
 
 def outline_extent(mask: Segmentation | None) -> NDArray[np.float64] | None:
-    """xyxy around polygons; None for run lengths, which cannot leave their image."""
+    """Returns xyxy around polygons; None for run lengths, which cannot leave their image."""
     if not isinstance(mask, tuple):
         return None
     points = np.concatenate(mask).reshape(-1, 2)
@@ -171,13 +171,13 @@ def outline_extent(mask: Segmentation | None) -> NDArray[np.float64] | None:
 
 
 def in_numbers(extent: NDArray[np.float64], size_hw: tuple[int, int]) -> str:
-    """An extent and its image, for a sentence."""
+    """Writes an extent and its image out, for a sentence."""
     x0, y0, x1, y1 = extent.tolist()
     return f"x {x0:g} to {x1:g}, y {y0:g} to {y1:g}, image {size_hw[1]} x {size_hw[0]} pixels"
 
 
 def finite_numbers(values: Any) -> NDArray[np.float64] | None:
-    """A flat list of finite numbers; None for anything else."""
+    """Returns a flat list of finite numbers as an array; None for anything else."""
     try:
         array = np.array(values)
     except ValueError:  # lists of different lengths
@@ -187,7 +187,7 @@ def finite_numbers(values: Any) -> NDArray[np.float64] | None:
 
 
 def is_outside(extent: NDArray[np.float64], size_hw: tuple[int, int]) -> bool:
-    """Whether an extent as xyxy and an image have no pixel in common."""
+    """Says whether an extent as xyxy and an image have no pixel in common."""
     x0, y0, x1, y1 = extent.tolist()
     return bool(x0 >= size_hw[1] or y0 >= size_hw[0] or x1 <= 0 or y1 <= 0)
 
@@ -238,7 +238,7 @@ def _check_runs(value: Entry, size_hw: tuple[int, int], where: str, on_fault: On
 
 
 def _run_lengths(counts: Any) -> NDArray[np.int64] | None:
-    """Run lengths of a list or of COCO's string; None for what is neither."""
+    """Returns the run lengths of a list or of COCO's string; None for what is neither."""
     if isinstance(counts, list):
         return np.array(counts, np.int64) if all(isinstance(run, int) for run in counts) else None
     try:

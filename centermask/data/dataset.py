@@ -23,6 +23,8 @@ from centermask_runtime.images import read_image
 
 @dataclass(frozen=True)
 class ImageRecord:
+    """One image of a data set: its file, and the size that its annotations were made on."""
+
     id: int
     path: Path
     height: int
@@ -50,7 +52,7 @@ class ObjectMask:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and objects of one split. Labels are indices into category_ids, which are sorted."""
+    """The images and objects of one split. Labels are indices into category_ids, which are sorted."""
 
     split: Split
     class_names: tuple[str, ...]
@@ -71,7 +73,7 @@ class Dataset:
         return len(self.images)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Pixels as stored, uint8 [H, W, 3] BGR; no EXIF turn, which annotations do not know of. Raises DataError."""
+        """Reads the pixels as stored, uint8 [H, W, 3] BGR: no EXIF turn, which masks do not know. Raises DataError."""
         record = self.images[index]
         pixels = read_image(record.path, exif=False)
         found_hw = pixels.shape[0], pixels.shape[1]
@@ -80,18 +82,18 @@ class Dataset:
         return pixels
 
     def labels(self, index: int) -> tuple[int, ...]:
-        """The classes of an image's annotations in file order, crowds left out: without decoding a mask."""
+        """Returns the classes of an image's annotations in file order, without its crowds; no mask is decoded."""
         return tuple(one.label for one in self.annotations[index] if not one.crowd)
 
     def objects(self, index: int) -> list[ObjectMask]:
-        """The objects of an image in file order; one whose mask has no pixel is left out."""
+        """Returns the objects of an image in file order; one whose mask has no pixel is left out."""
         size_hw = self.images[index].height, self.images[index].width
         found = ((one, tight_crop(as_runs(one.segmentation, size_hw))) for one in self.annotations[index])
         return [ObjectMask(one.label, *mask, one.crowd) for one, mask in found if mask is not None]
 
 
 def load_dataset(split: Split) -> Dataset:
-    """Opens what find_split gives and checks all of it. Raises DataError with the first thing that cannot be used.
+    """Opens a split, as find_split gives it, and checks all of it. Raises DataError with the first fault.
 
     >>> dataset = load_dataset(find_split(Path("datasets/coco"), "val"))
     >>> image, objects = dataset.image(0), dataset.objects(0)

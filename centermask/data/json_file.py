@@ -11,7 +11,7 @@ from centermask_runtime.errors import DataError
 
 
 def read_json(path: Path, what: str) -> Any:
-    """`what` names the kind of file in the sentence of a DataError: "annotation file"."""
+    """Reads a JSON file. `what` names its kind in the sentence of a DataError: "annotation file"."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -102,7 +102,7 @@ class TrainingSet(TorchDataset[Sample | CenterMaskError]):
         return canvas, self._targets(objects, affine, (canvas.shape[0], canvas.shape[1]))
 
     def _augment(self, draw: Draw) -> tuple[NDArray[np.uint8], list[ObjectMask], Affine]:
-        """The canvas, its objects, and the map of the objects' pixels to the canvas'."""
+        """Returns the canvas, its objects, and the map of the objects' pixels to the canvas'."""
         config, augment = self.config, self.config.train.augment
         canvas_hw = draw.canvas_hw or config.canvas_hw
         larger = max(canvas_hw) / max(config.canvas_hw)  # multi-scale: the same view, finer or coarser
@@ -149,7 +149,7 @@ class TrainingSet(TorchDataset[Sample | CenterMaskError]):
 
 
 def collate(samples: Sequence[Sample | CenterMaskError]) -> Batch | CenterMaskError:
-    """Stacks images and maps, joins the objects; the first error instead, if there is one."""
+    """Stacks images and maps and joins the objects; returns the first error instead, if there is one."""
     images: list[NDArray[np.uint8]] = []
     targets: list[Targets] = []
     for sample in samples:
@@ -176,7 +176,7 @@ def collate(samples: Sequence[Sample | CenterMaskError]) -> Batch | CenterMaskEr
 def training_loader(
     samples: TrainingSet, steps: Sampler[list[Draw]], *, sharing: int = 1, pin_memory: bool = False
 ) -> DataLoader[Sample | CenterMaskError]:
-    """All that `steps` asks for: each a Batch, or the CenterMaskError of one of its images.
+    """Loads all that `steps` asks for: each a Batch, or the CenterMaskError of one of its images.
 
     The workers prefetch across the ends of epochs, so nothing waits there; they end with the iterator. Their number
     changes no sample. sharing: the trainings, or processes of one, that share this machine's cores.
@@ -195,7 +195,7 @@ def training_loader(
 
 
 def fitting_workers(sharing: int = 1) -> int:
-    """One worker for each core that this process may use, shared with `sharing` - 1 others: 1 to MOST_WORKERS."""
+    """Returns one worker per core that this process may use, shared with `sharing` - 1 others: 1 to MOST_WORKERS."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(MOST_WORKERS, cores // sharing))
 

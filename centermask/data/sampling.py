@@ -26,7 +26,7 @@ class Draw(NamedTuple):
 
 
 def repeat_factors(labels: Sequence[Collection[int]], threshold: float) -> NDArray[np.float64]:
-    """Classes of each image -> how often each comes in an epoch, >= 1: the largest max(1, sqrt(t / f)) of its classes.
+    """Returns how often each image comes in an epoch, >= 1: the largest max(1, sqrt(t / f)) of its classes.
 
     f is the part of the images that show a class. Images without objects come once.
     """
@@ -36,14 +36,14 @@ def repeat_factors(labels: Sequence[Collection[int]], threshold: float) -> NDArr
 
 
 def epoch_length(factors: NDArray[np.float64]) -> int:
-    """Samples in an epoch."""
+    """Returns the number of samples in an epoch."""
     return round(float(factors.sum()))
 
 
 def epoch_draws(
     factors: NDArray[np.float64], seed: int, epoch: int, batch: int, sizes: Sequence[tuple[int, int]]
 ) -> list[Draw]:
-    """All samples of an epoch in order; each `batch` of them shares one of the canvas sizes."""
+    """Returns all samples of an epoch in order; each `batch` of them shares one of the canvas sizes."""
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(factors))
     if factors.max(initial=1.0) > 1:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mask in any of COCO's forms -> compressed run lengths, and on to the pixels in its tight rectangle. By pycocotools.
+"""Masks in any of COCO's forms become compressed run lengths, and these the pixels in a rectangle; by pycocotools.
 
 Masks must be sound: checks.check_mask says whether one is.
 """
@@ -19,7 +19,7 @@ Rect = tuple[int, int, int, int]  # x0, y0, x1, y1 in whole pixels, x1 and y1 ex
 
 
 def as_runs(segmentation: Sequence[Any] | dict[str, Any], size_hw: tuple[int, int]) -> Runs:
-    """Polygons, of which the mask is the union, or run lengths as list or string -> compressed run lengths."""
+    """Turns polygons, of which the mask is the union, or run lengths as list or string into compressed run lengths."""
     if not isinstance(segmentation, dict):
         merged: Runs = coco_mask.merge(coco_mask.frPyObjects(list(segmentation), *size_hw))
         return merged
@@ -30,7 +30,7 @@ def as_runs(segmentation: Sequence[Any] | dict[str, Any], size_hw: tuple[int, in
 
 
 def tight_crop(runs: Runs) -> tuple[Rect, NDArray[np.bool_]] | None:
-    """The rectangle around a mask's pixels and the mask in it, bool [y1 - y0, x1 - x0]; None for a mask without any."""
+    """Returns the rectangle around a mask's pixels and the mask in it, bool [h, w]; None for a mask without a pixel."""
     by_column = coco_mask.decode(runs).T  # uint8 [W, H], contiguous: COCO runs go down the columns
     y0, x0, height, width = cv2.boundingRect(by_column)
     if not height or not width:

@@ -46,7 +46,7 @@ def write_shapes(
 def draw_scene(
     rng: np.random.Generator, size_hw: tuple[int, int], max_objects: int
 ) -> tuple[NDArray[np.uint8], list[tuple[int, NDArray[np.bool_]]]]:
-    """One image uint8 [H, W, 3] BGR and its (class index, visible mask bool [H, W]) pairs."""
+    """Draws one image uint8 [H, W, 3] BGR and returns it with its (class index, visible mask bool [H, W]) pairs."""
     pixels = _texture(rng, size_hw, contrast=40.0)
     drawn: list[tuple[int, NDArray[np.bool_]]] = []
     for _ in range(int(rng.integers(1, max_objects + 1))):
@@ -92,7 +92,7 @@ def _write_split(
 
 
 def _shape(rng: np.random.Generator, label: int, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """A filled shape of random place, size and turn, bool [H, W]; its centre is inside the image."""
+    """Draws a filled shape of random place, size and turn, bool [H, W]; its centre is inside the image."""
     height, width = size_hw
     centre = rng.uniform(0.1, 0.9, 2) * (width, height)
     radii = rng.uniform(0.08, 0.25, 2) * min(size_hw)
@@ -109,6 +109,6 @@ def _shape(rng: np.random.Generator, label: int, size_hw: tuple[int, int]) -> ND
 
 
 def _texture(rng: np.random.Generator, size_hw: tuple[int, int], contrast: float) -> NDArray[np.float32]:
-    """Soft blotches around one random colour, float32 [H, W, 3]."""
+    """Draws soft blotches around one random colour, float32 [H, W, 3]."""
     coarse = rng.uniform(30, 225, 3) + contrast * rng.standard_normal((6, 6, 3))
     return np.asarray(cv2.resize(coarse.astype(np.float32), size_hw[::-1], interpolation=cv2.INTER_CUBIC), np.float32)

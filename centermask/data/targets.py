@@ -26,7 +26,7 @@ MIN_OVERLAP = 0.7  # of CornerNet's radius: a box moved by it still overlaps the
 
 @dataclass(frozen=True)
 class Targets:
-    """Of one image, C classes, Cs saliency channels, n objects, h x w cells; M as the mask grid.
+    """The targets of one image with C classes, Cs saliency channels, n objects and h x w cells; M is the mask grid.
 
     heatmap           float32 [C, h, w]   1 at the cell of each centre, a Gaussian around it
     saliency          float32 [Cs, h, w]  part of the cell that objects of the class cover, 0..1
@@ -60,7 +60,7 @@ def make_targets(
     stride: int,
     mask_grid: int,
 ) -> Targets:
-    """Targets of the objects as seen through `affine`, source pixels -> canvas pixels.
+    """Makes the targets of objects as seen through `affine`, source pixels -> canvas pixels.
 
     A crowd counts for the saliency and is no target of its own. Nor is an object that hardly shows: a box under
     MIN_SIDE or a mask of which less than MIN_VISIBLE is on the canvas. Cut objects get the box of what remains.
@@ -87,7 +87,7 @@ def make_targets(
 
 
 def gaussian_radius(height: float, width: float) -> int:
-    """Radius in cells around the centre of a box of height x width cells (CornerNet, section 3.3).
+    """Returns the radius in cells around the centre of a box of height x width cells (CornerNet, section 3.3).
 
     In the form of CenterNet's code, which divides by 2 where the roots want 2a; weights trained with it expect it.
     """
@@ -122,7 +122,7 @@ def _heatmap(
 def _visible(
     objects: Sequence[ObjectMask], affine: Affine, canvas_hw: tuple[int, int]
 ) -> tuple[list[ObjectMask], NDArray[np.float64]]:
-    """The objects that are targets and their boxes [n, 4] on the canvas."""
+    """Returns the objects that are targets and their boxes [n, 4] on the canvas."""
     singles = [one for one in objects if not one.crowd]
     limit = np.array(canvas_hw[::-1] * 2, np.float64)
     boxes = map_rects(np.array([one.rect for one in singles], np.float64).reshape(-1, 4), affine)
@@ -137,7 +137,7 @@ def _visible(
 
 
 def _tight_part(one: ObjectMask, window: NDArray[np.float64]) -> Rect | None:
-    """The rectangle around the pixels of a mask whose centres lie in a window [4], or None when too few do."""
+    """Returns the rectangle around a mask's pixels whose centres lie in a window [4], or None when too few do."""
     x0, y0, x1, y1 = one.rect
     left, top, right, bottom = np.ceil(window - 0.5).clip((x0, y0, x0, y0), (x1, y1, x1, y1)).astype(int).tolist()
     seen = one.crop[top - y0 : bottom - y0, left - x0 : right - x0]

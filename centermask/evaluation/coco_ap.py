@@ -26,7 +26,7 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 def load_ground_truth(
     annotation_file: Path, only: set[int] | None = None, converted: Mapping[str, Any] | None = None
 ) -> COCO:
-    """The annotation file as pycocotools wants it: `area` and `iscrowd`, which many exporters omit, are filled in.
+    """Reads the annotation file as pycocotools wants it, and fills in `area` and `iscrowd`, which many exporters omit.
 
     Annotations are numbered from 1, because COCOeval takes the id 0 of a match for no match.
 
@@ -55,12 +55,12 @@ def load_ground_truth(
 def coco_ap(
     truth: COCO, results: list[dict[str, Any]], max_detections: int, kinds: Sequence[str] = ("bbox", "segm")
 ) -> Metrics:
-    """AP of results in COCO's format, over all images of `truth`. A size nobody has gives NaN, as COCO's -1."""
+    """Returns the AP of results in COCO's format, over all images of `truth`. A size nobody has gives NaN."""
     return {kind: _ap(truth, results, kind, max_detections) for kind in kinds}
 
 
 def run_cocoeval(truth: COCO, results: list[dict[str, Any]], kind: str, max_detections: int) -> COCOeval:
-    """pycocotools' matches (evalImgs) and curves (eval) of one kind, bbox or segm."""
+    """Runs pycocotools and returns its matches (evalImgs) and curves (eval) of one kind, bbox or segm."""
     # copies: loadRes adds to what it gets; no bbox for segm: pycocotools would take its area for the object's size
     unwanted = {"bbox"} if kind == "segm" else set()
     results = [{key: value for key, value in result.items() if key not in unwanted} for result in results]

@@ -24,7 +24,7 @@ BACKGROUND = "background"
 
 
 def confusion_matrix(truth: COCO, results: Sequence[Mapping[str, Any]], score_threshold: float) -> NDArray[np.int64]:
-    """[C + 1, C + 1]: rows are the true classes in the order of their ids, columns the predicted ones.
+    """Counts into [C + 1, C + 1]: rows are the true classes in the order of their ids, columns the predicted ones.
 
     The last row is background taken for an object, the last column objects that were missed. Results are COCO's, with
     masks as run lengths; those of a score below the threshold do not count.
@@ -53,7 +53,7 @@ def confusion_matrix(truth: COCO, results: Sequence[Mapping[str, Any]], score_th
 
 
 def matrix_csv(matrix: NDArray[np.int64], class_names: Sequence[str]) -> str:
-    """The matrix as a table with names: a row a true class, a column a predicted one."""
+    """Writes the matrix as a table with names: one row per true class, one column per predicted one."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [*class_names, BACKGROUND]
@@ -63,7 +63,7 @@ def matrix_csv(matrix: NDArray[np.int64], class_names: Sequence[str]) -> str:
 
 
 def _match(iou: NDArray[np.float64]) -> dict[int, int]:
-    """IoU [detections, objects] -> detection: object; of equal ones the earlier detection."""
+    """Pairs by IoU [detections, objects] and returns detection: object; of equal ones the earlier detection counts."""
     pairs: dict[int, int] = {}
     candidates = np.argwhere(iou >= IOU_THRESHOLD)
     order = np.argsort(-iou[candidates[:, 0], candidates[:, 1]], kind="stable")
@@ -78,7 +78,7 @@ def _match(iou: NDArray[np.float64]) -> dict[int, int]:
 def _iou(
     truth: COCO, detections: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]]
 ) -> NDArray[np.float64]:
-    """[detections, annotations]; of a crowd the part of the detection that lies in it."""
+    """Returns IoU [detections, annotations]; of a crowd the part of the detection that lies in it."""
     if not detections or not annotations:
         return np.zeros((len(detections), len(annotations)))
     masks = [one["segmentation"] for one in detections]

@@ -23,7 +23,7 @@ SCORES = np.arange(1001) / 1000  # thresholds that are looked at
 
 @dataclass(frozen=True)
 class Curves:
-    """One kind of result (bbox or segm), the C classes that have objects.
+    """The curves of one kind of result (bbox or segm), for the C classes that have objects.
 
     ious         float64 [T]         0.5, 0.55, ... 0.95
     recall       float64 [R]         0, 0.01, ... 1
@@ -44,18 +44,18 @@ class Curves:
 
     @cached_property
     def precision_at(self) -> Array:
-        """[C, S]; NaN where nothing scores so high."""
+        """The precision [C, S]; NaN where nothing scores so high."""
         counted = self.true + self.false
         return np.asarray(self.true / np.where(counted > 0, counted, np.nan))
 
     @cached_property
     def recall_at(self) -> Array:
-        """[C, S]"""
+        """The recall [C, S]."""
         return np.asarray(self.true / self.objects[:, None])
 
     @cached_property
     def f1_at(self) -> Array:
-        """[C, S]: 2 true / (2 true + false + missed)."""
+        """F1 [C, S]: 2 true / (2 true + false + missed)."""
         return np.asarray(2 * self.true / (self.true + self.false + self.objects[:, None]))
 
     @property
@@ -68,7 +68,7 @@ class Curves:
 
 
 def curves(truth: COCO, results: list[dict[str, Any]], max_detections: int, kind: str) -> Curves:
-    """Curves of results in COCO's format, over all images of `truth`, which has at least one object but crowds."""
+    """Computes the curves of COCO results over all images of `truth`, which has an object that is no crowd."""
     evaluation = run_cocoeval(truth, results, kind, max_detections)
     names = {entry["id"]: str(entry.get("name", entry["id"])) for entry in truth.dataset["categories"]}
     category_ids, images = evaluation.params.catIds, len(evaluation.params.imgIds)
@@ -93,7 +93,7 @@ def curves(truth: COCO, results: list[dict[str, Any]], max_detections: int, kind
 
 
 def _counts(images: list[dict[str, Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Of one class: true and false detections [S] at each threshold of SCORES, and its objects."""
+    """Returns the true and false detections [S] of one class at each threshold of SCORES, and its objects."""
     scores = np.concatenate([np.asarray(one["dtScores"], np.float64) for one in images])
     matched = np.concatenate([one["dtMatches"][0] > 0 for one in images])
     counted = np.concatenate([~one["dtIgnore"][0].astype(np.bool_) for one in images])
@@ -102,5 +102,5 @@ def _counts(images: list[dict[str, Any]]) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _at_least(scores: Array) -> NDArray[np.int64]:
-    """How many scores are at least each threshold [S]."""
+    """Returns how many scores are at least each threshold [S]."""
     return (len(scores) - np.searchsorted(np.sort(scores), SCORES, side="left")).astype(np.int64)

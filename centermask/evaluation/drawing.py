@@ -22,14 +22,14 @@ _NOTHING = (0, 0, 0, 0), np.zeros((0, 0), np.bool_)  # rectangle and crop of a m
 
 
 def draw_truth(dataset: Dataset, index: int, image: Picture, *, boxes: bool = True, labels: bool = True) -> Picture:
-    """The objects of an image on top of it; crowds are classes of their own."""
+    """Draws the objects of an image on top of it; crowds are classes of their own."""
     return overlay.draw(
         image, truth_instances(dataset, index), overlay.DrawStyle(boxes=boxes, labels=labels, scores=False)
     )
 
 
 def truth_instances(dataset: Dataset, index: int) -> Instances:
-    """The objects of an image; its crowds come as classes of their own, behind the data set's."""
+    """Returns the objects of an image; its crowds come as classes of their own, behind the data set's."""
     objects = dataset.objects(index)
     record, count = dataset.images[index], len(dataset.class_names)
     frame_hw = record.height, record.width
@@ -52,7 +52,7 @@ def result_instances(
     class_names: tuple[str, ...],
     category_ids: tuple[int, ...],
 ) -> Instances:
-    """One image's COCO results -> Instances, best first. A result without a mask has an empty one."""
+    """Turns one image's COCO results into Instances, best first. A result without a mask has an empty one."""
     results = sorted(results, key=lambda one: -float(one["score"]))
     boxes = np.zeros((len(results), 4), np.float32)
     rects = np.zeros((len(results), 4), np.int32)
@@ -77,7 +77,7 @@ def result_instances(
 
 
 def of_image(results: Sequence[Mapping[str, Any]], score_threshold: float) -> dict[int, list[Mapping[str, Any]]]:
-    """Results of at least a score, by image id."""
+    """Groups results of at least a score by image id."""
     found = defaultdict(list)
     for result in results:
         if result["score"] >= score_threshold:

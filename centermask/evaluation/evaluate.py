@@ -56,7 +56,7 @@ def evaluate(
     progress: Progress = silent,
     share: Share | None = None,
 ) -> Evaluation:
-    """Box and mask AP at maxDets = K. Raises DataError when the data set's classes are not the model's.
+    """Measures box and mask AP at maxDets = K. Raises DataError when the data set's classes are not the model's.
 
     share: with several processes; each gets the whole result.
     """
@@ -76,7 +76,7 @@ def evaluate(
 def choose_mask_threshold(
     network: Network, dataset: Dataset, *, progress: Progress = silent, share: Share | None = None
 ) -> tuple[float, dict[float, float]]:
-    """The mask threshold of the highest mask AP (of equal ones, the nearest to 0.5), and the AP of each one tried.
+    """Chooses the mask threshold of the highest mask AP, of equal ones the nearest to 0.5; with the AP of all tried.
 
     On at most THRESHOLD_IMAGES images, spread over the data set; where they show no object all AP are NaN, which is
     equal.
@@ -109,7 +109,7 @@ def _best_threshold(table: Mapping[float, float]) -> float:
 
 
 def category_ids_for(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
-    """The data set's category id of each of the model's classes. Raises DataError when those are others."""
+    """Returns the data set's category id of each of the model's classes. Raises DataError when those are others."""
     if (ids := ids_by_name(spec.class_names, dataset)) is not None:
         return ids
     if spec.category_ids != dataset.category_ids:
@@ -128,7 +128,7 @@ def category_ids_for(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
 
 
 def ids_by_name(names: Sequence[str], dataset: Dataset) -> tuple[int, ...] | None:
-    """The data set's category id of each name; None unless they are all of its names, and each is there once.
+    """Returns the data set's category id of each name; None unless they are all of its names, each there once.
 
     The name decides, as each layout numbers the same classes in its own way: COCO from 1 or with gaps, YOLO from 0.
     """

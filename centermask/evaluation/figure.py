@@ -24,7 +24,7 @@ BOX, MASK = "#0072b2", "#d55e00"  # blue and vermilion of the same palette
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches."""
+    """Makes an empty figure of a size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -34,7 +34,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def style(axes: Axes, title: str, x: str = "", y: str = "") -> None:
-    """Title, axis names and a quiet frame."""
+    """Sets title, axis names and a quiet frame."""
     axes.set_title(title, fontsize=11, color=INK, loc="left")
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)

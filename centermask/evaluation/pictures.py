@@ -23,7 +23,7 @@ BACKGROUND, TEXT = 24, 235  # grey values
 
 
 def contact_sheet(pictures: Sequence[Picture], columns: int = 3, cell_hw: tuple[int, int] = CELL_HW) -> Picture:
-    """Pictures of any size, row by row, each fitted into an equal cell."""
+    """Puts pictures of any size on a sheet, row by row, each fitted into an equal cell."""
     assert pictures
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
@@ -41,7 +41,7 @@ def contact_sheet(pictures: Sequence[Picture], columns: int = 3, cell_hw: tuple[
 
 
 def square_sheet(pictures: Sequence[Picture]) -> Picture:
-    """Pictures of any size on a sheet of as many columns as rows, with cells of the shape of the largest."""
+    """Puts pictures of any size on a sheet of as many columns as rows, with cells of the shape of the largest."""
     largest = [max(one.shape[axis] for one in pictures) for axis in (0, 1)]
     longer = max(largest)
     height, width = (max(round(side * min(max(longer, LEAST_SIDE), MOST_SIDE) / longer), 1) for side in largest)
@@ -49,7 +49,7 @@ def square_sheet(pictures: Sequence[Picture]) -> Picture:
 
 
 def beside(pictures: Sequence[Picture], captions: Sequence[str]) -> Picture:
-    """Pictures of one height side by side, each under its caption."""
+    """Puts pictures of one height side by side, each under its caption."""
     gap = np.full((pictures[0].shape[0] + CAPTION_HEIGHT, GAP, 3), BACKGROUND, np.uint8)
     row: list[Picture] = []
     for picture, caption in zip(pictures, captions, strict=True):
@@ -58,7 +58,7 @@ def beside(pictures: Sequence[Picture], captions: Sequence[str]) -> Picture:
 
 
 def captioned(picture: Picture, caption: str) -> Picture:
-    """A picture under a line of text, CAPTION_HEIGHT higher than before. OpenCV's font has ASCII alone."""
+    """Puts a line of text over a picture, which becomes CAPTION_HEIGHT higher. OpenCV's font has ASCII alone."""
     strip = np.full((CAPTION_HEIGHT, picture.shape[1], 3), BACKGROUND, np.uint8)
     text = caption.encode("ascii", "replace").decode()
     cv2.putText(strip, text, (6, 18), FONT, 0.5, (TEXT, TEXT, TEXT), 1, cv2.LINE_AA)
@@ -66,7 +66,7 @@ def captioned(picture: Picture, caption: str) -> Picture:
 
 
 def encode(picture: Picture, suffix: str) -> bytes:
-    """A picture as the content of a .jpg or .png file."""
+    """Returns a picture as the content of a .jpg or .png file."""
     done, content = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
     assert done, picture.shape
     return content.tobytes()

@@ -27,7 +27,7 @@ KINDS = {"bbox": "boxes", "segm": "masks"}
 
 
 def draw_pr_curve(path: Path, found: Curves) -> None:
-    """Precision over recall: each class at IoU 0.5, their mean at IoU 0.5, 0.75 and 0.9."""
+    """Draws precision over recall: each class at IoU 0.5, their mean at IoU 0.5, 0.75 and 0.9."""
     figure = new_figure(8, 5)
     axes = figure.add_subplot()
     colour = _colour(found)
@@ -44,7 +44,7 @@ def draw_pr_curve(path: Path, found: Curves) -> None:
 
 
 def draw_f1_curve(path: Path, found: Curves) -> None:
-    """F1, precision and recall at IoU 0.5 over the score threshold; the best threshold is named."""
+    """Draws F1, precision and recall at IoU 0.5 over the score threshold, and names the best threshold."""
     figure = new_figure(8, 5)
     axes = figure.add_subplot()
     threshold, best = found.best
@@ -71,7 +71,7 @@ def draw_f1_curve(path: Path, found: Curves) -> None:
 def draw_confusion_matrix(
     path: Path, matrix: NDArray[np.int64], class_names: Sequence[str], score_threshold: float
 ) -> None:
-    """Colours are parts of the true class (the last row: of all that background was taken for), numbers are counts."""
+    """Draws parts of the true class as colours (last row: of all taken from background) and counts as numbers."""
     names = [*class_names, BACKGROUND]
     count = len(names)
     side = min(max(0.55 * count, 3.6), 16)
@@ -100,7 +100,7 @@ def draw_confusion_matrix(
 
 
 def _classes(axes: Axes, found: Curves, x: NDArray[np.float64], lines: NDArray[np.float64], notes: list[str]) -> None:
-    """One line per class [C, n]; none where the only class is the mean itself."""
+    """Draws one line per class [C, n]; none where the only class is the mean itself."""
     if len(found.class_names) == 1:
         return
     named = len(found.class_names) <= MOST_NAMED

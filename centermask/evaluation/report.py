@@ -50,7 +50,7 @@ def write_report(folder: Path, dataset: Dataset, results: list[dict[str, Any]], 
 
 
 def write_sheets(folder: Path, dataset: Dataset, results: list[dict[str, Any]], score_threshold: float) -> None:
-    """The first images of a data set, SHEETS of ON_A_SHEET each: objects, and results of at least a score."""
+    """Draws the first images of a data set, SHEETS of ON_A_SHEET each: objects, and results of at least a score."""
     found = of_image(results, score_threshold)
     for sheet in range(SHEETS):
         indices = range(len(dataset))[sheet * ON_A_SHEET : (sheet + 1) * ON_A_SHEET]

@@ -15,7 +15,7 @@ from centermask_runtime.errors import DataError, some
 
 
 def read_results(path: Path, dataset: Dataset) -> list[dict[str, Any]]:
-    """COCO results with the data set's ids: a list of them (val --save-json), or predict's predictions.json.
+    """Reads COCO results with the data set's ids: a list of them (val --save-json), or predict's predictions.json.
 
     The latter's images are found by file name and its categories by name; images that the data set does not have are
     left out. Raises DataError that names the first entry that does not fit.
@@ -57,7 +57,7 @@ def _with_ids_of(dataset: Dataset, content: dict[str, Any], path: Path) -> list[
 
 
 def _categories_of(dataset: Dataset, categories: Any, path: Path) -> dict[Any, int]:
-    """The data set's id of each of the file's own."""
+    """Returns the data set's id of each of the file's own."""
     try:
         own = {category["id"]: str(category["name"]) for category in categories}
     except (KeyError, TypeError):

@@ -21,7 +21,7 @@ Affine = NDArray[np.float64]
 
 
 class SourceAxes(NamedTuple):
-    """A map without slopes read backwards: source x = slope[0] * canvas + offset[0], source y likewise with [1]."""
+    """The inverse of a map without slopes: source x = slope[0] * canvas + offset[0], and source y likewise with [1]."""
 
     turned: bool  # source x runs along canvas y and source y along canvas x; else x along x and y along y
     slope: tuple[float, float]
@@ -29,13 +29,13 @@ class SourceAxes(NamedTuple):
 
 
 def letterbox_affine(frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Affine:
-    """The map of Letterbox.fit: what inference sees."""
+    """Returns the map of Letterbox.fit, through which inference sees an image."""
     letterbox = Letterbox.fit(frame_hw, input_hw)
     return np.column_stack([np.diag(letterbox.scale_xy), letterbox.offset_xy]).astype(np.float64)
 
 
 def warp_image(image: NDArray[np.uint8], affine: Affine, canvas_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """The canvas uint8 [H, W, 3] that an affine map shows, bilinear; PAD_VALUE where there is no image.
+    """Returns the canvas uint8 [H, W, 3] that an affine map shows: bilinear, and PAD_VALUE where there is no image.
 
     As in inference the image's edge is sharp: no pixel mixes image and padding.
     """
@@ -51,20 +51,20 @@ def warp_image(image: NDArray[np.uint8], affine: Affine, canvas_hw: tuple[int, i
 
 
 def opencv_affine(affine: Affine) -> Affine:
-    """The same map for OpenCV, where the centre of a pixel is at a whole number."""
+    """Returns the same map for OpenCV, where the centre of a pixel is at a whole number."""
     moved = affine.copy()
     moved[:, 2] += affine[:, :2] @ (0.5, 0.5) - 0.5
     return moved
 
 
 def map_rects(rects: NDArray[np.float64], affine: Affine) -> NDArray[np.float64]:
-    """Rectangles [n, 4] through a map without slopes, as xyxy again."""
+    """Maps rectangles xyxy [n, 4] by a map without slopes; they are rectangles again."""
     ends = np.stack([rects[:, :2], rects[:, 2:]]) @ affine[:, :2].T + affine[:, 2]
     return np.concatenate([ends.min(0), ends.max(0)], axis=1)
 
 
 def inverse_affine(affine: Affine) -> Affine:
-    """Canvas pixels -> source pixels."""
+    """Returns the map from canvas pixels back to source pixels. The map must have no slope."""
     linear = affine[:, :2]
     assert not (linear.diagonal().any() and linear[::-1].diagonal().any()), f"the map must have no slope: {affine}"
     if linear[0, 0] == 0:  # a quarter turn
@@ -75,7 +75,7 @@ def inverse_affine(affine: Affine) -> Affine:
 
 
 def source_axes(affine: Affine) -> SourceAxes:
-    """The two lines of the inverse map."""
+    """Returns the inverse map as two lines, one per axis of the source."""
     inverse = inverse_affine(affine)
     slope_x, slope_y = inverse[:, :2].sum(1).tolist()  # one of the two is 0
     offset_x, offset_y = inverse[:, 2].tolist()
@@ -83,7 +83,7 @@ def source_axes(affine: Affine) -> SourceAxes:
 
 
 def show_mask(mask: NDArray[np.bool_], origin_xy: tuple[int, int], affine: Affine, region: Rect) -> NDArray[np.bool_]:
-    """What a region of the canvas shows of a mask: its value at the source pixel that holds a canvas pixel's centre.
+    """Returns what a region of the canvas shows of a mask: the value of the source pixel under each pixel's centre.
 
     mask [h, w] has its corner at origin_xy of the source; the result is [y1 - y0, x1 - x0]. A centre beside the mask
     takes the nearest pixel of its edge: give the mask an empty border, or a region that it covers.

@@ -28,7 +28,7 @@ def copy_paste(
     input_hw: tuple[int, int],
     config: AugmentConfig,
 ) -> Scene:
-    """A new scene with objects of `source` on top; crowds are not taken, nor objects that hardly show."""
+    """Puts objects of `source` on top of a scene; crowds are not taken, nor objects that hardly show."""
     image, annotated = source
     canvas_hw = scene.image.shape[0], scene.image.shape[1]
     affine = sample_affine(rng, (image.shape[0], image.shape[1]), input_hw, canvas_hw, config)

@@ -44,7 +44,7 @@ def sample_affine(
 
 
 def jitter_colour(rng: np.random.Generator, image: NDArray[np.uint8], config: AugmentConfig) -> NDArray[np.uint8]:
-    """Random brightness, contrast and saturation, each by 1 +- config.colour in random order, and perhaps the negative.
+    """Changes brightness, contrast and saturation, each by 1 +- config.colour, in random order; perhaps inverts all.
 
     Each is a linear map of colours, so all are one matrix: one pass over the pixels, rounded and clipped once.
     """

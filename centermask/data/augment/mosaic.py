@@ -30,7 +30,7 @@ def draw_mosaic(
     canvas_hw: tuple[int, int],
     config: AugmentConfig,
 ) -> Scene:
-    """Four images with their objects -> one canvas: top left, top right, bottom left, bottom right.
+    """Joins four images with their objects: top left, top right, bottom left, bottom right.
 
     Scales reach down to half of config.scale, as a quarter shows whole images only when they are smaller.
     """

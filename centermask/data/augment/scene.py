@@ -28,7 +28,7 @@ class Scene:
 
 
 def show_objects(objects: Sequence[ObjectMask], affine: Affine, region: Rect) -> list[ObjectMask]:
-    """The objects as a region of the canvas shows them through `affine`, source pixels -> canvas pixels.
+    """Returns the objects as a region of the canvas shows them through `affine`, source pixels -> canvas pixels.
 
     One of which no pixel shows is left out.
     """
@@ -36,7 +36,7 @@ def show_objects(objects: Sequence[ObjectMask], affine: Affine, region: Rect) ->
 
 
 def keep_visible(one: ObjectMask, seen: NDArray[np.bool_], whole: float) -> ObjectMask | None:
-    """An object with a new crop [h, w] in the place of its own, of `whole` pixels before it was cut or covered."""
+    """Returns an object with a new crop [h, w] in the place of its own, which had `whole` pixels before it was cut."""
     count = np.count_nonzero(seen)
     if not count:
         return None

@@ -17,12 +17,12 @@ class SplitEntries:
     entries: Entries
 
     def where(self, image_id: int, annotation: Entry | None = None) -> str:
-        """For people: where an image or annotation is to be found."""
+        """Tells people where an image or annotation is to be found."""
         return f"{self.name}: {place_of(self.entries.images[image_id], annotation)}"
 
 
 def examine_entries(name: str, content: Content, findings: Findings) -> SplitEntries:
-    """The sound entries of a split's COCO content; all others become findings."""
+    """Returns the sound entries of a split's COCO content; all others become findings."""
     split = SplitEntries(name, check_entries(content, findings.of_split(name)))
     first: dict[str, int] = {}
     for image_id, image in split.entries.images.items():

@@ -50,7 +50,7 @@ class Facts:
 
 
 def examine_files(split: SplitEntries, images: Path, findings: Findings, progress: Progress) -> list[Print]:
-    """Reads every image of a split; prints of those that can be read, in the order of the entries."""
+    """Reads every image of a split and returns the prints of those that can be read, in the order of the entries."""
     prints: list[Print] = []
     on_fault = findings.of_split(split.name)
     paths = check_presence(split.entries.images, images, on_fault)

@@ -101,11 +101,11 @@ class Findings:
             finding.examples.append(example)
 
     def of_split(self, name: str) -> OnFault:
-        """What becomes of a fault in a split: a finding that begins with the split's name."""
+        """Returns what becomes of a fault in a split: a finding that begins with the split's name."""
         return lambda fault: self.add(fault.kind, f"{name}: {fault.sentence}")
 
     def __iter__(self) -> Iterator[Finding]:
-        """Worst first, else in the order of KINDS."""
+        """Gives the worst first, else in the order of KINDS."""
         order = list(Severity)
         places = list(KINDS)
         return iter(sorted(self._found.values(), key=lambda one: (order.index(one.severity), places.index(one.kind))))

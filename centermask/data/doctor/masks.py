@@ -53,7 +53,7 @@ def examine_masks(split: SplitEntries, image_id: int, findings: Findings) -> Non
 
 
 def _beyond(extent: NDArray[np.float64], size_hw: tuple[int, int]) -> float:
-    """Pixels that an extent reaches beyond its image, on the side where it is farthest."""
+    """Returns how many pixels an extent reaches beyond its image, on the side where it is farthest."""
     x0, y0, x1, y1 = extent.tolist()
     return float(max(-x0, -y0, x1 - size_hw[1], y1 - size_hw[0]))
 

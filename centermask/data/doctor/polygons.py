@@ -13,7 +13,7 @@ _ROWS = 256  # edges compared with all others at a time: bounds the memory of ou
 
 
 def crosses_itself(polygon: NDArray[np.float64]) -> bool:
-    """Of a closed outline [n, 2], x and y in pixels; the last point is joined to the first."""
+    """Says whether an outline [n, 2] of x and y in pixels crosses itself; its last point is joined to the first."""
     start = polygon[(polygon != np.roll(polygon, 1, axis=0)).any(1)]  # a point given twice is no edge
     if len(start) < 4:
         return False

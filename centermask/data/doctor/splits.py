@@ -28,7 +28,7 @@ _ROWS = 4096  # images compared with all others at a time
 
 
 def find_leakage(prints: dict[str, list[Print]], findings: Findings) -> None:
-    """Equal files within and across splits, and nearly equal images across them."""
+    """Finds equal files within and across splits, and nearly equal images across them."""
     copies: dict[bytes, list[tuple[str, Print]]] = defaultdict(list)
     for split, found in prints.items():
         for one in found:
@@ -48,7 +48,7 @@ def find_leakage(prints: dict[str, list[Print]], findings: Findings) -> None:
 
 
 def compare_classes(splits: Sequence[SplitEntries], findings: Findings) -> dict[str, Counter[str]]:
-    """Objects of each class in each split, with findings about how they are spread."""
+    """Counts the objects of each class in each split, with findings about how they are spread."""
     counts: dict[str, Counter[str]] = {}
     for split in splits:
         categories = split.entries.categories
@@ -76,7 +76,7 @@ def compare_classes(splits: Sequence[SplitEntries], findings: Findings) -> dict[
 
 
 def perceptual_hash(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """bool [64] of a grey thumbnail."""
+    """Returns the hash bool [64] of a grey thumbnail."""
     low = cv2.dct(thumbnail.astype(np.float32))[:_LOW, :_LOW].ravel()
     return np.asarray(low > np.median(low[1:]), np.bool_)  # without the mean brightness
 
@@ -86,7 +86,7 @@ def _textured(prints: list[Print]) -> list[Print]:
 
 
 def near_duplicates(ones: list[Print], others: list[Print]) -> list[tuple[Print, Print]]:
-    """Pairs, of one list and of the other, whose hashes and thumbnails agree."""
+    """Returns the pairs, of one list and of the other, whose hashes and thumbnails agree."""
     if not ones or not others:
         return []
     signs = [np.array([perceptual_hash(one.thumbnail) for one in found]) * 2.0 - 1 for found in (ones, others)]

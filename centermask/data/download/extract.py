@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unpacking an archive that nobody here made: only plain files, only below the folder, each one whole or not at all."""
+"""Archives that nobody here made are unpacked: only plain files, only below the folder, each whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloading COCO 2017, VOC 2012 and SBD: what each consists of, and a transfer that can be broken off and goes on.
+"""What COCO 2017, VOC 2012 and SBD consist of, and a transfer that can be broken off and goes on.
 
 An archive grows as `<name>.part` and gets its name when its MD5 is the published one. MD5 tells damage, not forgery:
 the servers speak plain HTTP. The sums are those of torchvision (VOC, SBD) and PaddleDetection (COCO).
@@ -53,7 +53,7 @@ ARCHIVES = {
 
 
 def archives_of(name: str, splits: tuple[str, ...] = ()) -> tuple[Archive, ...]:
-    """The archives of a data set, or of some of its splits. Raises UsageError."""
+    """Returns the archives of a data set, or of some of its splits. Raises UsageError."""
     known = {split for archive in ARCHIVES[name] for split in archive.splits}
     if unknown := [split for split in splits if split not in known]:
         only = f"its splits are {', '.join(sorted(known))}" if known else "it comes as a whole: ask for no splits"
@@ -62,7 +62,7 @@ def archives_of(name: str, splits: tuple[str, ...] = ()) -> tuple[Archive, ...]:
 
 
 def download(archive: Archive, folder: Path, progress: ByteProgress, url: str | None = None) -> Path:
-    """The archive as a checked file in `folder`; goes on with what an earlier call left. `url`: of a mirror.
+    """Fetches an archive as a checked file in `folder` and goes on with what an earlier call left. `url`: of a mirror.
 
     Raises CenterMaskError when the server cannot be reached or the disk is full, and keeps what came; DataError, and
     removes it, when the sum is wrong. A file that is there already, perhaps put there by the user, is checked and kept.

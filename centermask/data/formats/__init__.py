@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layouts in which data sets come: one file a layout."""
+"""The layouts in which data sets come, one file per layout."""

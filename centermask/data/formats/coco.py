@@ -14,7 +14,7 @@ ROBOFLOW_FILE = "_annotations.coco.json"
 
 
 def coco_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """annotations/instances_{split}{year}.json; of several years 2017 is the split, else none, else the newest."""
+    """Finds annotations/instances_{split}{year}.json; of several years 2017 is the split, else the newest."""
     dated: dict[str, dict[str, tuple[Path, Path]]] = {}  # split -> year, or "" -> places
     for file in sorted(folder.glob("annotations/instances_*.json")):
         match = re.fullmatch(r"instances_(.+?)(\d{4})?\.json", file.name)
@@ -32,13 +32,13 @@ def coco_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def roboflow_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """{train,valid,test}/_annotations.coco.json, each beside its images."""
+    """Finds {train,valid,test}/_annotations.coco.json, each beside its images."""
     files = sorted(folder.glob(f"*/{ROBOFLOW_FILE}"))
     return {file.parent.name: (file, file.parent) for file in files}
 
 
 def read_coco(annotations: Path, images: Path, on_fault: OnFault) -> Content:
-    """The content of a COCO file of instances. Raises DataError where it is none."""
+    """Returns the content of a COCO file of instances. Raises DataError where it is none."""
     content = read_json(annotations, "annotation file")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
@@ -48,7 +48,7 @@ def read_coco(annotations: Path, images: Path, on_fault: OnFault) -> Content:
 
 
 def read_roboflow(annotations: Path, images: Path, on_fault: OnFault) -> Content:
-    """As read_coco, without Roboflow's category 0, which names the others' supercategory and which nothing is of.
+    """Reads as read_coco does, but without Roboflow's category 0, which only names the others' supercategory.
 
     As a class it would only cost. It stays where an annotation is of it.
     """
@@ -63,5 +63,5 @@ def read_roboflow(annotations: Path, images: Path, on_fault: OnFault) -> Content
 
 
 def _preference(year: str) -> tuple[bool, bool, str]:
-    """The highest is taken: 2017, which COCO's users mean, then a file without a year, then the newest year."""
+    """Orders years: 2017, which COCO's users mean, before a file without a year, before the newest year."""
     return year == "2017", year == "", year

@@ -55,7 +55,7 @@ class Split:
 
     @classmethod
     def of_files(cls, annotations: Path, images: Path) -> Split:
-        """A split of which somebody named the files themselves: its layout is told by the annotations' name."""
+        """Makes a split of files that somebody named; the name of the annotations tells the layout."""
         if annotations.suffix in (".yaml", ".yml"):
             layout = YOLO
         elif annotations.suffix == ".txt":
@@ -65,17 +65,17 @@ class Split:
         return cls(annotations.stem, layout, annotations, images)
 
     def read(self, on_fault: OnFault) -> Content:
-        """What the COCO file of this split holds, or would hold. Raises DataError where nothing can be read."""
+        """Returns what the COCO file of this split holds, or would hold. Raises DataError where nothing can be read."""
         return self.layout.read(self.annotations, self.images, on_fault)
 
 
 def dataset_root() -> Path:
-    """Where data sets are looked up by name: CENTERMASK_DATASETS, else DETECTRON2_DATASETS, else ./datasets."""
+    """Returns where data sets are looked up by name: CENTERMASK_DATASETS, else DETECTRON2_DATASETS, else ./datasets."""
     return next((Path(os.environ[name]) for name in ROOT_VARIABLES if os.environ.get(name)), DEFAULT_ROOT)
 
 
 def find_dataset(data: Path) -> Path:
-    """The folder (or YOLO data file) of a data set, named by its path or below dataset_root(). Raises DataError."""
+    """Finds the folder (or YOLO data file) of a data set by its path or below dataset_root(). Raises DataError."""
     if data.is_dir() or is_yaml(data):
         return data
     root = dataset_root()
@@ -92,7 +92,7 @@ def find_dataset(data: Path) -> Path:
 
 
 def find_split(data: Path, split: str = "val") -> Split:
-    """A split of a folder, or of a YOLO data file. Raises DataError that says which splits there are."""
+    """Finds a split of a folder, or of a YOLO data file. Raises DataError that says which splits there are."""
     split = _VAL.get(split, split)
     found = recognise(data)
     having = [one for one in found if one.name == split]
@@ -119,7 +119,7 @@ def find_split(data: Path, split: str = "val") -> Split:
 
 
 def recognise(data: Path) -> list[Split]:
-    """All splits of a folder, layout by layout; none of any other folder. Raises DataError for a damaged data.yaml."""
+    """Finds all splits of a folder, layout by layout. Raises DataError for a damaged data.yaml."""
     layouts = (YOLO,) if is_yaml(data) else LAYOUTS.values()
     return [
         Split(_VAL.get(name, name), layout, annotations, images)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pascal VOC 2012 segmentation and SBD -> COCO content: maps of object numbers become one mask per object.
+"""Pascal VOC 2012 segmentation and SBD as COCO content: maps of object numbers become one mask per object.
 
 VOC (Everingham et al., IJCV 2015): SegmentationObject/x.png holds palette indices: 0 background, 1..n objects and 255
 void, which is outlines and what the annotators left open. An object's class is the most frequent one under it in
@@ -37,7 +37,7 @@ ObjectMap = tuple[NDArray[np.uint8], dict[int, int]]  # object numbers [H, W], 0
 
 
 def voc_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """ImageSets/Segmentation/{split}.txt and JPEGImages of each split that has masks, which `test` has not."""
+    """Finds ImageSets/Segmentation/{split}.txt and JPEGImages of each split that has masks, which `test` has not."""
     for root in (folder / name for name in _VOC_FOLDERS):
         if (root / "SegmentationObject").is_dir() and (root / "JPEGImages").is_dir():
             files = sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
@@ -46,7 +46,7 @@ def voc_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def sbd_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """benchmark_RELEASE/dataset/{split}.txt and img of each split."""
+    """Finds benchmark_RELEASE/dataset/{split}.txt and img of each split."""
     for root in (folder / name for name in _SBD_FOLDERS):
         if (root / "inst").is_dir() and (root / "img").is_dir():
             return {file.stem: (file, root / "img") for file in sorted(root.glob("*.txt"))}
@@ -54,7 +54,7 @@ def sbd_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def read_voc(image_set: Path, images: Path, on_fault: OnFault) -> Content:
-    """ImageSets/Segmentation/{split}.txt and its masks as the content of a COCO file. Raises DataError."""
+    """Reads ImageSets/Segmentation/{split}.txt and its masks as the content of a COCO file. Raises DataError."""
     root = image_set.parents[2]
 
     def object_map(name: str) -> ObjectMap:
@@ -71,7 +71,7 @@ def read_voc(image_set: Path, images: Path, on_fault: OnFault) -> Content:
 
 
 def read_sbd(image_set: Path, images: Path, on_fault: OnFault) -> Content:
-    """benchmark_RELEASE/dataset/{split}.txt and its masks as the content of a COCO file. Raises DataError."""
+    """Reads benchmark_RELEASE/dataset/{split}.txt and its masks as the content of a COCO file. Raises DataError."""
     need("scipy", "train", "SBD's .mat files")
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -123,7 +123,7 @@ def _content(image_set: Path, images: Path, object_map: Callable[[str], ObjectMa
 
 
 def _masks(objects: ObjectMap) -> tuple[tuple[int, int], list[tuple[int, int, dict[str, Any]]]]:
-    """Size of the map, and (number, class number, run lengths) of each object."""
+    """Returns the size of the map, and (number, class number, run lengths) of each object."""
     numbers, class_of = objects
     found = []
     for number, class_number in class_of.items():
@@ -134,7 +134,7 @@ def _masks(objects: ObjectMap) -> tuple[tuple[int, int], list[tuple[int, int, di
 
 
 def _indices(path: Path) -> NDArray[np.uint8]:
-    """Palette indices [H, W] of a PNG; OpenCV would give the palette's colours."""
+    """Reads the palette indices [H, W] of a PNG; OpenCV would give the palette's colours."""
     try:
         with Image.open(path) as picture:
             if picture.mode not in ("P", "L"):

@@ -25,12 +25,12 @@ _OUTSIDE = 0.01  # of the image: how far labels may reach beyond it before they 
 
 
 def is_yaml(path: Path) -> bool:
-    """Whether the path is a YAML file, which as a data set can only be YOLO's."""
+    """Says whether the path is a YAML file, which as a data set can only be YOLO's."""
     return path.suffix in (".yaml", ".yml") and path.is_file()
 
 
 def find_data_file(folder: Path) -> Path | None:
-    """data.yaml of a folder, else its only YAML file that names classes and images."""
+    """Returns data.yaml of a folder, else its only YAML file that names classes and images."""
     for name in ("data.yaml", "data.yml"):
         if (folder / name).is_file():
             return folder / name
@@ -39,7 +39,7 @@ def find_data_file(folder: Path) -> Path | None:
 
 
 def yolo_splits(place: Path) -> dict[str, tuple[Path, Path]]:
-    """(data file, images) of each split that a folder's data file, or this one, names and that is there.
+    """Returns (data file, images) of each split that a folder's data file, or this one, names and that is there.
 
     Raises DataError for a data file that is damaged.
     """
@@ -65,7 +65,7 @@ def yolo_splits(place: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def read_yolo(data_file: Path, images: Path, on_fault: OnFault) -> Content:
-    """Images and labels of a folder or list of images as the content of a COCO file.
+    """Reads images and labels of a folder or list of images as the content of a COCO file.
 
     A line or an image with a fault, which its sentence names by file and line, is left out.
     """
@@ -116,7 +116,7 @@ def read_yolo(data_file: Path, images: Path, on_fault: OnFault) -> Content:
 
 
 def _parse(line: str, classes: int, where: str) -> tuple[int, list[float]] | Fault:
-    """Class index and x, y, ... of a line, or what is wrong with it."""
+    """Returns class index and x, y, ... of a line, or what is wrong with it."""
     words = line.split()
     try:
         label, *numbers = (float(word) for word in words)
@@ -151,7 +151,7 @@ def _image_paths(images: Path) -> list[Path]:
 
 
 def _label_file(image: Path) -> Path:
-    """The last folder called `images` becomes `labels`; without one the labels are beside the images."""
+    """Returns the labels of an image: its last folder `images` becomes `labels`; without one they lie beside it."""
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):
         if parts[index] == "images":
@@ -161,7 +161,7 @@ def _label_file(image: Path) -> Path:
 
 
 def _resolve(data_file: Path, root: Any, value: str) -> Path | None:
-    """Where the images of a split are: `path` and the split's value mean different folders to different exporters."""
+    """Finds the images of a split: `path` and the split's value mean different folders to different exporters."""
     here = data_file.parent
     roots = [here] if root is None else [Path(str(root)), here / str(root), here]
     # Roboflow writes ../train/images into a data.yaml that lies beside train/

@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +22,6 @@ from centermask_runtime.errors import CenterMaskError, ModelError
 from centermask_runtime.images import read_image
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.pipeline.cpu import Pipeline
-from centermask_runtime.reference import overlay
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 INPUT = "images"
@@ -70,13 +68,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("triton_results"), help="a folder for drawn pictures")
     parser.add_argument("images", nargs="+", type=Path)
     options = parser.parse_args(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
     try:
         with Pipeline(TritonNetwork(options.url, options.name)) as pipeline:
             for path in options.images:
                 image = read_image(path)
                 found = pipeline(image)
-                cv2.imwrite(str(options.output / f"{path.stem}.png"), overlay.draw(image, found))
+                found.save(options.output / f"{path.stem}.png", image)
                 print(f"{path.name}: {len(found)} objects")
     except CenterMaskError as error:
         raise SystemExit(f"Error: {error}") from error

@@ -18,7 +18,7 @@ from centermask.opening import find_model
 from centermask_export.export import export_checked
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
-from centermask_runtime.sources.files import video_frames, video_info
+from centermask_runtime.sources.video import VideoSource
 from tests.support.places import NUCLEI, ROOT
 
 NAME = "nuclei_dla_46c"
@@ -56,8 +56,8 @@ def test_mask_ap_on_the_validation_set_is_what_the_readme_says(network, shared_d
 
 def test_every_scene_of_the_sample_clip_shows_nuclei_inside_the_frame(network):
     counts = []
-    with Pipeline(network) as pipeline:
-        for frame in video_frames(ROOT / "samples" / "nuclei_scan.mp4"):
+    with Pipeline(network) as pipeline, VideoSource(ROOT / "samples" / "nuclei_scan.mp4") as source:
+        for frame in source:
             if frame.index % 30 == 0:
                 found = pipeline(frame.image)
                 assert (found.boxes >= 0).all() and (found.boxes.max(0)[2:] <= (960, 540)).all()
@@ -68,16 +68,14 @@ def test_every_scene_of_the_sample_clip_shows_nuclei_inside_the_frame(network):
 @pytest.mark.parametrize("name", ["highway-720p", "highway"])
 def test_a_real_video_runs_to_its_end(name, network, shared_data):
     path = shared_data / "videos" / f"{name}.mp4"
-    declared = video_info(path)
-    with Pipeline(network) as pipeline:
-        sizes = [pipeline(frame.image).frame_hw for frame in video_frames(path)]
-    assert sizes == [declared.size_hw] * declared.count
+    with Pipeline(network) as pipeline, VideoSource(path) as source:
+        sizes = [pipeline(frame.image).frame_hw for frame in source]
+    assert sizes == [source.info.size_hw] * source.info.count and source.skipped == []
 
 
 def test_memory_of_a_mask_is_that_of_its_box(network):
-    with Pipeline(network) as pipeline:
-        frame = next(video_frames(ROOT / "samples" / "nuclei_scan.mp4")).image
-        found = pipeline(frame)
+    with Pipeline(network) as pipeline, VideoSource(ROOT / "samples" / "nuclei_scan.mp4") as source:
+        found = pipeline(next(iter(source)).image)
     stored = sum(mask.nbytes for mask in found.masks.packed)
     pixels = sum(int(np.prod(rect[2:] - rect[:2])) for rect in found.masks.rects)
     assert stored <= pixels / 8 + sum(mask.shape[0] for mask in found.masks.packed)

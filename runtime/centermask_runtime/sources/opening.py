@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def open_source(source: Any) -> Source:
             for frame in source:
                 print(frame.name, frame.time_s, frame.image.shape)
     """
+    if isinstance(source, os.PathLike):
+        source = Path(source)
     if isinstance(source, (str, Path)):
         return _of_path(source)
     if is_pil_image(source) or (isinstance(source, np.ndarray) and source.ndim < 4):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from centermask.data.checks import Fault, check_mask
@@ -15,6 +16,7 @@ from centermask.data.doctor.examine import examine
 from centermask.data.doctor.findings import KINDS, Severity
 from centermask.data.formats.layouts import Split
 from centermask_runtime.errors import DataError
+from centermask_runtime.reference.rle import encode_counts
 from tests.support.small_coco import HEIGHT, SQUARE, WIDTH, content, opened, write
 
 SIZE = [HEIGHT, WIDTH]
@@ -88,6 +90,8 @@ BROKEN: list[tuple[Callable[[dict[str, Any]], Any], str, str]] = [
     (counts([7, 8]), "damaged-rle", f"{OF_2} has run lengths for 15 of 1200 pixels"),
     (counts([-5, 1205]), "damaged-rle", f"{OF_2} has run lengths below 0"),
     (counts("abc0012"), "damaged-rle", f"{OF_2} has run lengths"),
+    # pycocotools takes -5 for a run of four billion pixels
+    (counts(encode_counts(np.array([5, -5, HEIGHT * WIDTH]))), "damaged-rle", f"{OF_2} has run lengths below 0"),
     (counts("P"), "damaged-rle", f"{OF_2} has a mask without run lengths"),
 ]
 

@@ -15,14 +15,13 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from benchmarks.three_layouts import write_three, write_yolo
-from centermask.cli import main
 from centermask.config import Config, InputConfig, LossConfig, ModelConfig, TrainConfig
 from centermask.data.dataset import Dataset, ObjectMask, load_dataset
 from centermask.data.formats.layouts import Split, dataset_root, find_dataset, find_split
 from centermask.evaluation.coco_ap import coco_ap, load_ground_truth
 from centermask_runtime.errors import DataError
 from tests.support.nuclei_polygons import CLASSES, polygon_content, write_polygons
-from tests.support.written_layouts import NUCLEUS, opened, roboflow, write_voc, yolo
+from tests.support.written_layouts import NUCLEUS, opened, roboflow, yolo
 
 LAYOUTS = ("coco", "roboflow", "yolo")
 
@@ -216,32 +215,6 @@ def test_names_are_looked_up_in_the_first_root_that_is_set(tmp_path, monkeypatch
     (tmp_path / "file.json").write_text("{}")
     with pytest.raises(DataError, match=r"file\.json is a file"):
         find_dataset(Path("file.json"))
-
-
-def test_datasets_lists_every_layout_with_its_numbers(three, tmp_path, monkeypatch, capsys):
-    write_voc(three / "pascal", ["2007_000032"])
-    (three / "broken").mkdir(exist_ok=True)
-    (three / "broken" / "data.yaml").write_text("names: [")
-    monkeypatch.setenv("CENTERMASK_DATASETS", str(three))
-    main_ok(["datasets", "--json"])
-    rows = {(row["name"], row["split"]): row for row in json.loads(capsys.readouterr().out)["datasets"]}
-    expected = opened(three / "coco", "val")
-    for layout, name in zip(LAYOUTS, ("COCO", "Roboflow COCO", "YOLO-seg"), strict=True):
-        row = rows[layout, "val"]
-        assert (row["layout"], row["images"], row["classes"]) == (name, 3, list(CLASSES))
-        assert row["objects"] == sum(len(expected.objects(index)) for index in range(3))
-    assert rows["pascal", "val"]["layout"] == "VOC" and "not YAML" in rows["broken", ""]["error"]
-    main_ok(["datasets", str(three)])
-    assert "pascal" in capsys.readouterr().out
-    main_ok(["datasets", str(tmp_path)])
-    assert "No data set" in capsys.readouterr().out
-
-
-def main_ok(arguments: list[str]) -> None:
-    try:
-        main(arguments)
-    except SystemExit as stopped:
-        assert not stopped.code
 
 
 def test_a_data_set_is_the_same_after_a_worker_has_it(three):

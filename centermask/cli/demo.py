@@ -23,6 +23,7 @@ from centermask_runtime.speed import measure
 
 MODEL = "nuclei_dla_46c"
 CLIP = "nuclei_scan.mp4"
+TIMED = 100  # frames of step 4
 
 
 @click.command()
@@ -42,6 +43,8 @@ def demo(samples: Path, output: Path) -> None:
     from centermask_export.export import export_checked  # needs torch
 
     console = Console()
+    count = video_info(clip).count or 0
+    console.print(f"An export, the sample images, a clip of {count} frames, a measurement: some minutes on a CPU.")
     artefact = output / f"{MODEL}.onnx"
     console.rule("1. Export to ONNX")
     report = export_checked(find_model(MODEL), artefact)
@@ -52,13 +55,14 @@ def demo(samples: Path, output: Path) -> None:
         console.print(f"{found.objects} nuclei in {found.frames} images: {found.output}")
         pictures = [read_image(path) for path in image_files(found.output)]
         console.rule("3. Sample clip")
+        console.print(f"{count} frames: about {count / found.fps:.0f} seconds, and drawing.")
         scanned = predict_video(pipeline, str(clip), output / "clip", boxes=False, labels=False)
         console.print(f"{scanned.objects} nuclei in {scanned.frames} frames: {scanned.output / CLIP}")
         pictures += _stills(scanned.output / CLIP, 2)
         sheet = output / "contact_sheet.png"
         write_picture(sheet, contact_sheet(pictures))
         console.rule("4. Speed")
-        speed = measure(pipeline, (frame.image for frame in video_frames(clip)), limit=100)
+        speed = measure(pipeline, (frame.image for frame in video_frames(clip)), limit=TIMED)
         console.print(speed_table(speed))
     results = scanned.output / RESULTS
     console.print(f"\nPictures: {sheet}\nVideo:    {scanned.output / CLIP}\nResults:  {results} (COCO)")

@@ -69,7 +69,7 @@ WITH_A_MODEL = {  # what other tools have where they run a model, and what to do
         "CenterMask has no NMS: each object is one peak of the heat map, so there is no overlap to choose."
     ),
     "--save-txt --save-conf": "predictions.json in the output folder has every box, score and mask, in COCO's format.",
-    "--save-crop": "predictions.json in the output folder has the boxes to cut the objects out with.",
+    "--save-crop": "The boxes are in predictions.json; in Python, instances.crops(frame) cuts the objects out.",
     "--show --view-img": "No window is opened: look at the pictures or the video in the output folder.",
     "--retina-masks": "Masks always have the full resolution of the picture.",
     "--imgsz --img-size --img": "The input size is fixed in the model: centermask export --imgsz makes another.",

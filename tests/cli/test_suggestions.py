@@ -49,7 +49,7 @@ def test_the_nearest_name_is_proposed_by_meaning_then_by_letters(arguments, said
         (("predict", "--iou", "0.5"), "CenterMask has no NMS"),
         (("export", "--nms"), "CenterMask has no NMS"),
         (("predict", "--save-txt"), "predictions.json in the output folder has every box"),
-        (("predict", "--save-crop"), "predictions.json in the output folder has the boxes"),
+        (("predict", "--save-crop"), "instances.crops(frame)"),
         (("predict", "--show"), "No window is opened"),
         (("predict", "--imgsz", "640"), "centermask export --imgsz"),
         (("compare", "a", "b", "--half"), "centermask export"),

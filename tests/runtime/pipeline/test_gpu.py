@@ -5,15 +5,19 @@ events promise, and a network that ONNX Runtime computes in the same memory. Equ
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
+from centermask_runtime.cuda import providers, workspace
+from centermask_runtime.cuda.compile import KernelImage
 from centermask_runtime.cuda.driver import DriverError
 from centermask_runtime.cuda.frame_slot import FrameSlot
 from centermask_runtime.cuda.layouts import outputs_layout
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import read_image
+from centermask_runtime.networks import opening
 from centermask_runtime.networks.onnx_runtime import CPU
 from centermask_runtime.networks.onnx_runtime_gpu import OnnxRuntimeGpuNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
@@ -36,7 +40,7 @@ from tests.support.given_networks import (
     peak_outputs,
     random_frames,
 )
-from tests.support.places import NUCLEI
+from tests.support.places import NUCLEI, ROOT
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to compile the kernels for the CPU")
 
@@ -206,6 +210,22 @@ def test_a_failing_network_leaves_the_pipeline_usable(driver, cpu_kernels, small
             pipeline(frame)
         network.enqueue = plain
         assert_same(pipeline(frame), Pipeline(CpuNetwork(small_spec, arrays))(frame))
+
+
+def test_the_example_of_the_docs_runs(driver, cpu_kernels, small_spec, monkeypatch, capsys):
+    """With the CPU build in the place of a GPU and its engine."""
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "gpu.md").read_text(), re.DOTALL)
+    arrays, close = next(given_sets(small_spec, 1)), driver.close
+    monkeypatch.setattr(providers, "open_driver", lambda: driver)
+    monkeypatch.setattr(driver, "close", lambda: None)  # the fixture looks at it first
+    monkeypatch.setattr(workspace, "kernel_image", lambda capability: KernelImage(cpu_kernels, "CPU build"))
+    monkeypatch.setattr(opening, "open_gpu_network", lambda *given: SeeingNetwork(driver, small_spec, arrays, 2))
+    monkeypatch.chdir(ROOT)
+    exec(compile(example, "docs/gpu.md", "exec"), {})
+    driver.close = close
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 6 and printed[-1] == str(read_image("samples/images/fluorescence.png").shape)
+    assert printed[0].split(maxsplit=1)[1].startswith("no CUDA graph yet")
 
 
 class TorchOnHost:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "released"
 ALIASES = {"nuclei": "nuclei_dla_46c"}  # what is found -> the best model for it
-DEFAULT = "nuclei"
+DEFAULT = "nuclei_dla_46c"  # of commands that are given none
 
 
 def released_models() -> dict[str, Path]:

@@ -10,15 +10,17 @@ import click
 from rich.console import Console
 
 from centermask.cli.options import require_export
-from centermask.cli.predict_run import RESULTS, predict_images, predict_video
-from centermask.cli.tables import parity_table, speed_table
+from centermask.cli.tables import bar, parity_table, speed_table
 from centermask.evaluation.pictures import contact_sheet
 from centermask.opening import find_model
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import image_files, read_image, write_picture
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
+from centermask_runtime.predict import RESULTS, Summary, outputs, run
+from centermask_runtime.reference.overlay import DrawStyle
 from centermask_runtime.sources.files import video_frames, video_info
+from centermask_runtime.sources.opening import open_source
 from centermask_runtime.speed import measure
 
 MODEL = "nuclei_dla_46c"
@@ -51,21 +53,30 @@ def demo(samples: Path, output: Path) -> None:
     console.print(parity_table(report, artefact))
     with Pipeline(OnnxRuntimeNetwork(artefact)) as pipeline:
         console.rule("2. Sample images")
-        found = predict_images(pipeline, str(images), output / "images", boxes=False, labels=False)
+        found = _segment(pipeline, images, output / "images")
         console.print(f"{found.objects} nuclei in {found.frames} images: {found.output}")
-        pictures = [read_image(path) for path in image_files(found.output)]
+        pictures = [read_image(path) for path in image_files(output / "images")]
         console.rule("3. Sample clip")
         console.print(f"{count} frames: about {count / found.fps:.0f} seconds, and drawing.")
-        scanned = predict_video(pipeline, str(clip), output / "clip", boxes=False, labels=False)
-        console.print(f"{scanned.objects} nuclei in {scanned.frames} frames: {scanned.output / CLIP}")
-        pictures += _stills(scanned.output / CLIP, 2)
+        scanned, video = _segment(pipeline, clip, output / "clip"), output / "clip" / CLIP
+        console.print(f"{scanned.objects} nuclei in {scanned.frames} frames: {video}")
+        pictures += _stills(video, 2)
         sheet = output / "contact_sheet.png"
         write_picture(sheet, contact_sheet(pictures))
         console.rule("4. Speed")
         speed = measure(pipeline, (frame.image for frame in video_frames(clip)), limit=TIMED)
         console.print(speed_table(speed))
-    results = scanned.output / RESULTS
-    console.print(f"\nPictures: {sheet}\nVideo:    {scanned.output / CLIP}\nResults:  {results} (COCO)")
+    console.print(f"\nPictures: {sheet}\nVideo:    {video}\nResults:  {output / 'clip' / RESULTS} (COCO)")
+
+
+def _segment(pipeline: Pipeline, source: Path, folder: Path) -> Summary:
+    """The masks of a source, drawn, with a bar."""
+    with open_source(source) as opened, bar() as progress:
+        task = progress.add_task("predict", total=opened.info.count, note="")
+        sinks = outputs(folder, opened.info, pipeline.spec, style=DrawStyle(boxes=False, labels=False))
+        summary = run(pipeline, opened, sinks, progress=lambda _: progress.advance(task))
+    summary.output = folder
+    return summary
 
 
 def _stills(video: Path, count: int) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from centermask import released
 from centermask.cli.completion import complete_model
 from centermask_runtime.device import AUTO
 from centermask_runtime.errors import UsageError
@@ -20,9 +21,25 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 
+MODEL_HELP = "Weights (.safetensors), an exported .onnx, .xml, .torchscript or .engine file, or a released model's name"
+
+
 def model_option(command: Command) -> Command:
-    text = "Weights (.safetensors), an exported .onnx, .xml, .torchscript or .engine file, or a released model's name."
-    return click.option("--model", required=True, help=text, shell_complete=complete_model)(command)
+    return click.option("--model", required=True, help=f"{MODEL_HELP}.", shell_complete=complete_model)(command)
+
+
+def default_model_option(command: Command) -> Command:
+    """For model_or_default."""
+    text = f"{MODEL_HELP} (default: {released.DEFAULT})."
+    return click.option("--model", help=text, shell_complete=complete_model)(command)
+
+
+def model_or_default(model: str | None) -> str:
+    """The model that was named; else the released one that is the default, which is told."""
+    if model is not None:
+        return model
+    click.echo(f"No model was named, so the released model {released.DEFAULT} is taken.", err=True)
+    return released.DEFAULT
 
 
 def device_options(command: Command) -> Command:

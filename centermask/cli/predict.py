@@ -8,22 +8,27 @@ from pathlib import Path
 
 import click
 
-from centermask.cli.options import device_options, model_option, threads_option
-from centermask.cli.predict_run import free_folder, predict_images, predict_video
+from centermask.cli.options import default_model_option, device_options, model_or_default, threads_option
+from centermask.cli.tables import bar
 from centermask.opening import open_pipeline
 from centermask_runtime.device import Device
 from centermask_runtime.errors import UsageError
-from centermask_runtime.sources.files import is_stream, is_video
+from centermask_runtime.predict import Result, outputs, run
+from centermask_runtime.reference.overlay import DrawStyle
+from centermask_runtime.sources.addresses import is_address
+from centermask_runtime.sources.opening import open_source
+from centermask_runtime.sources.source import Source
 
 
 @click.command()
-@model_option
-@click.option("--source", required=True, help="An image, a folder of images, or a video.")
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@default_model_option
+@click.option("--source", help="An image, a folder of images, a pattern, a video, or the address of one.")
 @click.option("--output", type=click.Path(path_type=Path), help="A folder (default: runs/predict, predict2, ...).")
 @click.option("--conf", type=float, help="Score threshold (default: the model's).")
 @click.option("--mask-threshold", type=float, help="Mask threshold (default: the model's).")
 @click.option("--max-det", type=int, help="Most objects per frame (default: the model's K).")
-@click.option("--classes", help="Only these classes, by name, comma-separated.")
+@click.option("--classes", help="Only these classes, by name or number, comma-separated.")
 @click.option("--save/--no-save", default=True, show_default=True, help="Write drawn pictures or the video.")
 @click.option("--boxes/--no-boxes", default=True, show_default=True, help="Draw boxes.")
 @click.option("--labels/--no-labels", default=True, show_default=True, help="Draw class names and scores.")
@@ -31,23 +36,36 @@ from centermask_runtime.sources.files import is_stream, is_video
 @device_options
 @threads_option
 def predict(
-    model: str, source: str, output: Path | None, conf: float | None, mask_threshold: float | None, max_det: int | None,
-    classes: str | None, save: bool, boxes: bool, labels: bool, as_json: bool, device: str, cuda_driver: str,
-    threads: int | None,
+    sources: tuple[str, ...], model: str | None, source: str | None, output: Path | None, conf: float | None,
+    mask_threshold: float | None, max_det: int | None, classes: str | None, save: bool, boxes: bool, labels: bool,
+    as_json: bool, device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
     """Find the objects in images or a video, and draw them.
 
-    The output folder gets drawn pictures or an .mp4, and predictions.json (COCO).
+    SOURCE is the same as --source; several are images. The output folder gets drawn pictures or an .mp4, and
+    predictions.json (COCO).
     """
-    if is_stream(source):
-        raise UsageError(f"--source {source} is a stream's address, and predict takes files: record it, then predict.")
+    place = Device.of(device, cuda_driver)
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
-    with open_pipeline(
-        model, Device.of(device, cuda_driver), threads, conf=conf, mask_threshold=mask_threshold, max_det=max_det,
-        classes=wanted, run_lengths=True,
-    ) as pipeline:  # fmt: skip
-        run = predict_video if is_video(source) else predict_images
-        summary = run(pipeline, source, output or free_folder(Path("runs"), "predict"), save, boxes, labels)
+    folder = output or _free_folder(Path("runs"), "predict")
+    style = DrawStyle(boxes=boxes, labels=labels) if save else None
+    given = sources if source is None else (*sources, source)
+    with (
+        _open_source(given) as opened,  # before the model, which takes longer
+        open_pipeline(
+            model_or_default(model), place, threads, conf=conf, mask_threshold=mask_threshold, max_det=max_det,
+            classes=wanted, run_lengths=True,
+        ) as pipeline,
+        bar() as progress,
+    ):  # fmt: skip
+        task = progress.add_task("predict", total=opened.info.count, note="")
+
+        def told(result: Result) -> None:
+            progress.update(task, advance=1, note=f"{result.frame.name}: {len(result.instances)} objects")
+
+        sinks = outputs(folder, opened.info, pipeline.spec, style=style)
+        summary = run(pipeline, opened, sinks, progress=told)
+        summary.output = folder
         description = pipeline.description
     if len(summary.skipped) > 1:  # one alone is the error below
         for sentence in summary.skipped:
@@ -60,3 +78,21 @@ def predict(
     if as_json:
         click.echo(json.dumps(summary.to_dict()))
     summary.require_complete()
+
+
+def _open_source(sources: tuple[str, ...]) -> Source:
+    """One source of any kind, or several images. Raises UsageError, DataError."""
+    if not sources:
+        raise UsageError("Name an image, a folder, a pattern or a video, as in `centermask predict PATH`.")
+    for source in sources:
+        if is_address(source) and not source.lower().startswith(("http://", "https://")):
+            raise UsageError(f"{source} is a stream's address, and predict takes files: record it, then predict.")
+    return open_source(sources[0] if len(sources) == 1 else sources)
+
+
+def _free_folder(parent: Path, name: str) -> Path:
+    """parent/name, or the first of parent/name2, name3, ... that is not there."""
+    number = 1
+    while (path := parent / (name if number == 1 else f"{name}{number}")).exists():
+        number += 1
+    return path

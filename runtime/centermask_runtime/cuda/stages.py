@@ -54,7 +54,6 @@ LEAST_SORTED = 1024  # as many candidates are sorted at once; with more, the K b
 LARGEST_S = 104  # S x S floats beside 4 KB of row taps in the 48 KB of shared memory that every device has
 BLOCKS_PER_MASK = 16
 PEN_BITS = 4  # of each half width in one 64-bit argument
-THICKEST_PEN = 30  # whose half widths fit in there
 
 
 class Stages(Closing):
@@ -195,12 +194,8 @@ class Stages(Closing):
     def runs(
         self, frame_hw: tuple[int, int], results: Block, arena: Arena, runs: Arena, count: int, stream: int
     ) -> None:
-        """COCO run lengths of the masks, as reference/rle.py before it writes them as a string. Raises UsageError."""
-        if frame_hw[0] * frame_hw[1] >= 1 << 32:
-            raise UsageError(
-                f"The CUDA kernels count run lengths in 32 bits, too few for a frame of {frame_hw[1]} x {frame_hw[0]}: "
-                "cut it into tiles."
-            )
+        """COCO run lengths of the masks, as reference/rle.py before it writes them as a string."""
+        assert frame_hw[0] * frame_hw[1] < 1 << 32, frame_hw
         grid = self.spec.max_detections, count, 1
         masks = {**_pointers(results, "found", "rects", "offsets"), "arena": _pointer(arena.pointer)}
         sizes = {"arena_bytes": np.uint64(arena.capacity), **_size(frame_hw)}
@@ -229,19 +224,12 @@ class Stages(Closing):
 
         numbers: int32 [N, K] on the device that choose the colours, such as colour_numbers of track ids; 0: by class
         where the model has several, else by place. Equal to OpenCV's bytes where its addWeighted is compiled with fused
-        multiply-add, as on any x86 CPU with AVX2; elsewhere within one grey level. Raises UsageError for a frame that
-        needs thicker lines than the kernel draws.
+        multiply-add, as on any x86 CPU with AVX2; elsewhere within one grey level.
         """
         if not numbers and self.spec.num_classes > 1:
             numbers = results["labels"]
         k = self.spec.max_detections
-        thickness = max(round(min(frame_hw) / 400), 1)
-        if thickness > THICKEST_PEN:
-            raise UsageError(
-                f"The CUDA kernels draw lines of up to {THICKEST_PEN} pixels, too thin for a frame of {frame_hw[1]} x "
-                f"{frame_hw[0]}: draw it on the CPU, by instances.plot(frame)."
-            )
-        radius, half_widths = pen(thickness)
+        radius, half_widths = pen(max(round(min(frame_hw) / 400), 1))
         self._launch(
             "draw_instances", self._pixels(frame_hw, frames.count), PIXEL_BLOCK, 4 * k, stream,
             **_pointers(results, "found", "rects", "boxes", "offsets"), arena=_pointer(arena.pointer),

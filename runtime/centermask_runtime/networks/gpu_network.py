@@ -16,8 +16,8 @@ from centermask_runtime.closing import Closing
 from centermask_runtime.cuda import layouts
 from centermask_runtime.cuda.driver import Driver
 from centermask_runtime.cuda.workspace import Workspace
-from centermask_runtime.errors import ModelError, UsageError
-from centermask_runtime.networks.network import CLOSED, HEADS_OUTPUTS, PEAKS_OUTPUTS, Network, PeakOutputs
+from centermask_runtime.errors import ModelError
+from centermask_runtime.networks.network import HEADS_OUTPUTS, PEAKS_OUTPUTS, Network, PeakOutputs
 from centermask_runtime.spec import ModelSpec
 
 INPUT_NAME = "images"
@@ -71,7 +71,7 @@ class _AsNetwork(Closing):
         self._driver, self._network, self._stream = driver, network, stream
         self._input_shape = network.batch, *spec.input_hw, 3
         self._layout = layouts.outputs_layout(dataclasses.replace(spec, graph_level="peaks"), network.batch)
-        self._lock, self._closed = Lock(), False
+        self._lock = Lock()
         with ExitStack() as made:
             made.enter_context(below)
             made.callback(network.close)
@@ -81,10 +81,7 @@ class _AsNetwork(Closing):
             self._resources = made.pop_all()
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:
-        """images uint8 [N, H, W, 3] BGR of the network's batch size.
-
-        Raises ModelError for others, DriverError, and UsageError after close().
-        """
+        """images uint8 [N, H, W, 3] BGR of the network's batch size. Raises ModelError, DriverError."""
         if images.dtype != np.uint8 or images.shape != self._input_shape:
             raise ModelError(
                 f"The network takes images uint8 {list(self._input_shape)}, not {images.dtype} {list(images.shape)}; "
@@ -93,8 +90,6 @@ class _AsNetwork(Closing):
         space, driver, stream = self._workspace, self._driver, self._stream
         found = {name: np.empty(field.shape, field.dtype) for name, field in self._layout.fields.items()}
         with self._lock:
-            if self._closed:
-                raise UsageError(CLOSED)
             driver.upload(space.images, np.ascontiguousarray(images), stream)
             self._network.enqueue(space.images, space.outputs_by_name, stream)
             peaks = space.find_peaks(self._network.batch, stream)
@@ -106,5 +101,4 @@ class _AsNetwork(Closing):
     def close(self) -> None:
         """Waits for what is under way, then gives everything back. Closing twice is the same as closing once."""
         with self._lock:
-            self._closed = True
             self._resources.close()

@@ -16,7 +16,6 @@ import onnxruntime as ort
 from centermask_runtime.cuda.layouts import outputs_layout
 from centermask_runtime.errors import ModelError, UsageError, first_line
 from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES
-from centermask_runtime.networks.network import CLOSED
 from centermask_runtime.networks.onnx_runtime import CPU, LOAD_ERRORS, open_session, read_spec
 
 CUDA = "CUDAExecutionProvider"
@@ -45,8 +44,7 @@ class OnnxRuntimeGpuNetwork:
         """
         if provider not in DEVICE_TYPES:
             raise UsageError(f"The GPU pipeline runs ONNX Runtime on {' or '.join(DEVICE_TYPES)}, not on {provider}.")
-        if stream == 0 and provider == CUDA:
-            raise UsageError("ONNX Runtime takes stream 0 as no stream at all: give one that the driver has created.")
+        assert stream != 0 or provider == CPU, "ONNX Runtime takes stream 0 as no stream at all"
         path = Path(path)
         options = {"device_id": str(device), "user_compute_stream": str(stream)} if provider == CUDA else {}
         if provider == CUDA:
@@ -67,8 +65,7 @@ class OnnxRuntimeGpuNetwork:
         self.description = f"ONNX Runtime {ort.__version__} on {provider.removesuffix('ExecutionProvider')}{remark}"
 
     def enqueue(self, images: int, outputs: Mapping[str, int], stream: int) -> None:
-        if self._session is None or self._binding is None:
-            raise UsageError(CLOSED)
+        assert self._session is not None and self._binding is not None, "enqueue after close"
         assert self.stream in (None, stream), (self.stream, stream)
         if self._bound != (images, dict(outputs)):
             shape = [self.batch, *self.spec.input_hw, 3]
@@ -113,8 +110,6 @@ def _check_graph(session: ort.InferenceSession, level: str, batch: int | None, p
             f"says, but it takes {', '.join(node.name for node in inputs)} and gives {', '.join(found)}: "
             "export the model again."
         )
-    if batch is not None and batch < 1:
-        raise UsageError(f"batch must be at least 1, not {batch}.")
     fixed = inputs[0].shape[0]
     if not isinstance(fixed, int):
         return 1 if batch is None else batch

@@ -18,10 +18,9 @@ import numpy as np
 from centermask_runtime.closing import Closing
 from centermask_runtime.cuda.driver import Driver
 from centermask_runtime.cuda.layouts import outputs_layout
-from centermask_runtime.errors import CenterMaskError, ModelError, UsageError, first_line
+from centermask_runtime.errors import CenterMaskError, ModelError, first_line
 from centermask_runtime.networks.engine_record import EngineRecord, read_record
 from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES
-from centermask_runtime.networks.network import CLOSED
 from centermask_runtime.packages import install_command
 
 LIBRARIES = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}  # import name -> our extra
@@ -60,8 +59,7 @@ class TensorRTEngine(Closing):
 
         Raises ModelError when no profile takes that.
         """
-        if self._engine is None:
-            raise UsageError(CLOSED)
+        assert self._engine is not None, "network after close"
         if batch is None:
             own = int(self._engine.get_tensor_shape(INPUT_NAME)[0])
             batch = 1 if own == DYNAMIC else own

@@ -64,6 +64,8 @@ class Pipeline(Closing):
             found = pipeline(frame)
     """
 
+    draws = False
+
     def __init__(self, network: Network, selection: Selection | None = None) -> None:
         """selection: which objects are kept; None is what the network's spec says."""
         self.network = network

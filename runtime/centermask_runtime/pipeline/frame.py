@@ -40,6 +40,7 @@ class FramePipeline(Protocol):
 
     spec: ModelSpec
     selection: Selection
+    draws: bool  # whether `drawn` is quicker than drawing what `each` gives
 
     @property
     def description(self) -> str:

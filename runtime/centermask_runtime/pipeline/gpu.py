@@ -59,6 +59,8 @@ class GpuPipeline(Closing):
                 print(len(found), pipeline.graph)
     """
 
+    draws = True
+
     def __init__(
         self,
         driver: Driver,

@@ -11,7 +11,6 @@ import pytest
 from centermask_runtime.cuda import kernels, layouts, stages
 from centermask_runtime.cuda.buffers import Arena, Frames, HeadPointers, Nv12Frames, PeakPointers
 from centermask_runtime.cuda.stages import Stages
-from centermask_runtime.errors import UsageError
 from centermask_runtime.geometry import Letterbox
 from tests.support.cuda_cpu.build import signatures
 from tests.support.cuda_cpu.compare import letterbox_equals_reference, spec_of_grid
@@ -73,16 +72,6 @@ def test_every_kernel_gets_its_parameters_by_name_in_their_order_and_type(launch
     for kernel, parameters in declared.items():
         given = {name: argument.dtype for name, argument in launched.arguments[kernel].items()}
         assert list(given.items()) == list(parameters.items()), kernel
-
-
-def test_frames_that_are_too_large_for_run_lengths_or_lines_are_refused_in_a_sentence(small_spec):
-    driver, arena, results = Launches(), Arena(1, 8), layouts.results_layout(small_spec, 1).at(1)
-    with Stages(driver, b"", small_spec) as launched:
-        with pytest.raises(UsageError, match=r"in 32 bits, too few for a frame of 65536 x 65536: cut it"):
-            launched.runs((1 << 16, 1 << 16), results, arena, arena, 1, 0)
-        with pytest.raises(UsageError, match=r"up to 30 pixels, too thin for a frame of 20000 x 13000: draw it on"):
-            launched.draw(Frames(1, 60_000, 780_000_000, 1), (13_000, 20_000), results, arena, 1, 0)
-    assert not driver.arguments
 
 
 def test_a_signature_is_read_as_it_stands_in_the_source():

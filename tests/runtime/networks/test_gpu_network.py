@@ -147,13 +147,6 @@ def test_an_engine_is_opened_for_its_own_batch_or_for_one_where_that_is_open(dri
         network.close()
 
 
-def test_a_closed_engine_makes_no_network(driver, write, fake):
-    engine = TensorRTEngine(write(), driver, library=fake)
-    engine.close()
-    with pytest.raises(UsageError, match="is closed"):
-        engine.network()
-
-
 def test_an_engine_that_fails_to_run_says_what_tensorrt_said(driver, write, fake, cpu_kernels):
     engine = TensorRTEngine(write({**STATIC, "fails": True}), driver, library=fake)
     with (
@@ -325,17 +318,6 @@ def test_nodes_that_a_provider_leaves_to_the_cpu_are_named(onnx_file, tmp_path, 
 
     monkeypatch.setattr(onnx_runtime.ort, "InferenceSession", Session)
     assert open_on_device(onnx_file, AZURE, {})[1] == ""
-
-
-def test_a_batch_and_a_stream_that_make_no_sense_are_refused(onnx_file):
-    with pytest.raises(UsageError, match=r"^batch must be at least 1, not 0\.$"):
-        OnnxRuntimeGpuNetwork(onnx_file, 0, provider=CPU, batch=0)
-    with pytest.raises(UsageError, match="takes stream 0 as no stream"):
-        OnnxRuntimeGpuNetwork(onnx_file, 0)
-    network = OnnxRuntimeGpuNetwork(onnx_file, 0, provider=CPU)
-    network.close()
-    with pytest.raises(UsageError, match="is closed"):
-        network.enqueue(0, {}, 0)
 
 
 def test_another_provider_than_cuda_is_refused(onnx_file):

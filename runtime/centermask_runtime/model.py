@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CenterMask: a model that is opened once and called often, from the name of a file to what is in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centermask_runtime.closing import Closing
+from centermask_runtime.device import AUTO, Device
+from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.images import frame_of, is_pil_image, read_image
+from centermask_runtime.instances import Instances
+from centermask_runtime.networks.network import Network
+from centermask_runtime.per_process import PerProcess
+from centermask_runtime.pipeline.cpu import Pipeline
+from centermask_runtime.pipeline.frame import AnyFrame, FramePipeline
+from centermask_runtime.pipeline.opening import open_pipeline
+from centermask_runtime.reference.nv12 import Nv12Frame
+from centermask_runtime.results import Results
+from centermask_runtime.selection import Selection, SelectionWords
+from centermask_runtime.sources.addresses import image_at, is_address
+from centermask_runtime.sources.files import is_pattern
+from centermask_runtime.sources.opening import open_source
+from centermask_runtime.sources.source import SourceInfo
+from centermask_runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Picture = NDArray[Any] | Image | Nv12Frame
+    OneOfList = TypeVar("OneOfList", bound=NDArray[Any] | Image | Nv12Frame | str | Path)
+
+PART = 32  # images of a list that are in memory at once
+
+
+class CenterMask(Closing):
+    """A model that finds objects with masks.
+
+        model = CenterMask("model.onnx", conf=0.3)
+        found = model(image)  # uint8 [H, W, 3] BGR -> Instances
+        print(found.names, found.boxes, found.masks.areas())
+        model("clip.mp4").save("out")  # clip.mp4 with masks, and predictions.json
+
+    Several threads may call one model at once. A process that is forked opens it again by itself at its first call; on
+    a GPU that cannot be, and one sentence says so. Pickle takes its arguments, so that another process opens it anew.
+    """
+
+    _open_pipeline = staticmethod(open_pipeline)
+
+    def __init__(
+        self,
+        model: str | Path | Network,
+        *,
+        device: str | int | Device = AUTO,
+        conf: float | None = None,
+        mask_threshold: float | None = None,
+        max_det: int | None = None,
+        classes: str | int | Iterable[str | int] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """What is None comes from the model.
+
+        model: an exported file, .onnx, .xml or .engine, or an opened Network, which is closed with this. (The class of
+        the same name in the package centermask opens weights and released models, too.)
+        device: "auto", "cpu", "cuda", or the number of a GPU, as "cuda:1" or 1; nothing runs elsewhere than asked.
+        conf: lowest score, 0 to 1. mask_threshold: lowest probability of a mask's pixel, 0 to 1. max_det: most objects
+        per frame. classes: names or labels of the classes to keep. threads: of the CPU, None for all.
+        Raises ModelError for what cannot be opened, UsageError for what makes no sense, DriverError for a missing GPU.
+        """
+        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+            raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}.")
+        if isinstance(classes, Iterable) and not isinstance(classes, str):
+            classes = tuple(classes)  # it may be opened again
+        self._model, self._device, self._threads = model, Device.of(device), threads
+        self._selection = SelectionWords(conf=conf, mask_threshold=mask_threshold, max_det=max_det, classes=classes)
+        if isinstance(model, (str, Path)):
+            opener = partial(self._open_pipeline, model, self._device, threads, **self._selection)
+            self._pipeline = PerProcess(opener, str(model))
+        elif hasattr(model, "run") and hasattr(model, "spec"):
+            opened = Pipeline(model, Selection.of(model.spec, **self._selection))
+            self._pipeline = PerProcess(lambda: opened, "An opened Network", reopens=False)
+        else:
+            raise UsageError(f"A model is opened from a path, a name or a Network, not from {type(model).__name__}.")
+        self._spec = self._pipeline.get().spec
+
+    @property
+    def spec(self) -> ModelSpec:
+        """All numbers that the model's results depend on: classes, input size, thresholds, provenance."""
+        return self._spec
+
+    @property
+    def selection(self) -> Selection:
+        """Which objects are kept, as numbers."""
+        return self._pipeline.get().selection
+
+    @property
+    def description(self) -> str:
+        """What runs the model, in words: back end, version, device and threads."""
+        return self._pipeline.get().description
+
+    @overload
+    def __call__(self, source: Picture) -> Instances: ...  # type: ignore[overload-overlap]  # arrays are iterable, too
+
+    @overload
+    def __call__(self, source: str | Path) -> Instances | Results: ...
+
+    @overload
+    def __call__(self, source: list[OneOfList] | tuple[OneOfList, ...]) -> list[Instances]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __call__(self, source: Iterable[Picture]) -> Results: ...
+
+    def __call__(self, source: Any) -> Instances | list[Instances] | Results:
+        """What is in a picture, in each of a list of pictures, or in the frames of anything else.
+
+        A picture is an array uint8 [H, W, 3] BGR as OpenCV reads it, a PIL image, or the path or address of an image
+        file; it gives Instances. A list of pictures gives a list of Instances: they go through the network together
+        where its batch allows. A folder, a pattern such as "photos/*.jpg", a video, or any other iterable of arrays
+        gives Results, which come one by one; an array must stay as it is until its result is there.
+        Raises DataError for what cannot be read and for arrays that are no frames, UsageError after close().
+        """
+        pipeline = self._pipeline.get()
+        if isinstance(source, (np.ndarray, Nv12Frame)) or is_pil_image(source):
+            return pipeline(_frame(source))
+        if isinstance(source, (list, tuple)):
+            return _all(pipeline, source)
+        opened = open_source(source)
+        if not isinstance(source, (str, Path)) or not _is_one_image(source, opened.info):
+            return Results(pipeline, opened)
+        with opened:
+            return pipeline(next(iter(opened)).image)
+
+    def results(self, source: Any) -> Results:
+        """What a call gives, but Results in every case: also of one picture and of a list."""
+        return Results(self._pipeline.get(), open_source(source))
+
+    def close(self) -> None:
+        """Gives back memory and devices. A call after it is refused."""
+        self._pipeline.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._model)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not isinstance(self._model, (str, Path)):
+            raise UsageError("A model of an opened Network cannot go to another process: open it there from its file.")
+        path = Path(self._model)
+        model = str(path.absolute()) if path.exists() else str(self._model)  # the other may work in another folder
+        return _open_again, (type(self), model, {"device": self._device, "threads": self._threads, **self._selection})
+
+
+def _open_again(cls: type[CenterMask], model: str, arguments: dict[str, Any]) -> CenterMask:
+    return cls(model, **arguments)
+
+
+def _frame(picture: Any) -> AnyFrame:
+    return picture if isinstance(picture, Nv12Frame) else frame_of(picture)
+
+
+def _all(pipeline: FramePipeline, pictures: Sequence[Any]) -> list[Instances]:
+    """A part of the pictures at a time, so that a long list of paths does not fill the memory."""
+    found: list[Instances] = []
+    for first in range(0, len(pictures), PART):
+        frames = []
+        for place, picture in enumerate(pictures[first : first + PART], first):
+            try:
+                frames.append(_read(picture) if isinstance(picture, (str, Path)) else _frame(picture))
+            except DataError as error:
+                raise DataError(f"Picture {place} of the list, counted from 0: {error}") from error
+        found += pipeline.many(frames)
+    return found
+
+
+def _read(picture: str | Path) -> NDArray[np.uint8]:
+    if not is_address(picture):
+        return read_image(picture)
+    image = image_at(str(picture))
+    if image is None:
+        raise DataError(f"{picture} is no image, and a list is of images: call the model on each video.")
+    return image
+
+
+def _is_one_image(source: str | Path, info: SourceInfo) -> bool:
+    """Whether a source is the file of one image, and no folder or pattern that happens to hold but one."""
+    return info.count == 1 and not info.is_video and not Path(source).is_dir() and not is_pattern(str(source))

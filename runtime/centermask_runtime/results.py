@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results: what is in the frames of a source, one after the other, as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+from centermask_runtime.closing import Closing
+from centermask_runtime.errors import UsageError
+from centermask_runtime.pipeline.frame import FramePipeline
+from centermask_runtime.predict import FrameTracker, Result, Summary, outputs, results, run
+from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle
+from centermask_runtime.sources.source import Source, SourceInfo
+
+
+class Results(Closing, Iterator[Result]):
+    """An iterator over the results of a source's frames: each is computed when it is asked for, and none is kept.
+
+    It is read once, from the beginning to the end, by one thread, and closes the source then. Nothing is read before
+    the first result is asked for. Whoever stops earlier closes it, or leaves its `with` block.
+
+        for result in model("clip.mp4"):
+            print(result.frame.time_s, result.instances.names)
+
+        summary = model("clip.mp4").save("out")
+    """
+
+    def __init__(self, pipeline: FramePipeline, source: Source, tracker: FrameTracker | None = None) -> None:
+        """It owns the source, and neither pipeline nor tracker."""
+        self._pipeline, self._source, self._tracker = pipeline, source, tracker
+        self._results: Iterator[Result] | None = None
+        self._closed = False
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of the source: its name, number of frames, size and frame rate, where it says so."""
+        return self._source.info
+
+    @property
+    def skipped(self) -> list[str]:
+        """A sentence per input that could not be read so far, such as a damaged image in a folder."""
+        return self._source.skipped
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Result:
+        """The next frame's result. Raises DataError where nothing can be read, UsageError for a closed model."""
+        if self._closed:
+            raise StopIteration
+        if self._results is None:
+            self._results = results(self._pipeline, self._source, self._tracker)
+        try:
+            return next(self._results)
+        except BaseException:  # the end is one, too
+            self.close()
+            raise
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        pictures: bool = True,
+        style: DrawStyle = DEFAULT_STYLE,
+        json: bool = True,
+        progress: Callable[[Result], None] | None = None,
+    ) -> Summary:
+        """Computes all results and writes them into a folder, which is made; returns how many there were, and how fast.
+
+        pictures: images become drawn images of the same names, and a video becomes <name>.mp4, drawn in `style`. json:
+        everything becomes predictions.json in COCO format. progress: called after each frame with its result.
+        An output is whole or not there. Inputs that cannot be read are in the summary's `skipped`. Raises UsageError
+        where results were taken already, where a picture would overwrite the source, or where the folder cannot be
+        written; DataError where nothing can be read.
+        """
+        if self._results is not None or self._closed:
+            raise UsageError("Some of these results were taken already: call the model again, and save first.")
+        self._results = iter(())
+        with self:
+            style_or_none = style if pictures else None
+            sinks = outputs(Path(folder), self.info, self._pipeline.spec, style=style_or_none, json=json)
+            summary = run(self._pipeline, self._source, sinks, tracker=self._tracker, progress=progress)
+        summary.output = Path(folder)
+        return summary
+
+    def close(self) -> None:
+        """Closes the source. Closing twice is as closing once."""
+        if not self._closed:
+            self._closed = True
+            self._source.close()

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of a source: read once and lazily, and saved whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from centermask_runtime import CenterMask, DataError, DrawStyle, UsageError, draw
+from centermask_runtime.sources.video import VideoSource
+from tests.support.exported_models import frames, tiny_onnx
+from tests.support.given_networks import assert_same
+from tests.support.places import ROOT
+
+
+@pytest.fixture(scope="module")
+def model():
+    with CenterMask(tiny_onnx(), conf=0.3) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "pictures"
+    made.mkdir()
+    for index, picture in enumerate(frames(3)):
+        cv2.imwrite(str(made / f"{index}.png"), picture)
+    return made
+
+
+@pytest.fixture
+def clip(tmp_path):
+    from centermask_runtime.sinks.video import VideoWriter
+
+    path = tmp_path / "clip.mp4"
+    with VideoWriter(path, (120, 160), 10) as writer:
+        for index in range(6):
+            writer.write(np.ascontiguousarray(np.roll(frames(1)[0][:120, :160], 4 * index, 1)), index / 10)
+    return path
+
+
+def test_a_folder_is_saved_as_drawn_pictures_and_coco_results(model, folder, tmp_path):
+    told = []
+    summary = model(folder).save(tmp_path / "out", style=DrawStyle(labels=False), progress=told.append)
+    saved = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [image["file_name"] for image in saved["images"]] == ["0.png", "1.png", "2.png"]
+    assert summary.frames == 3 and summary.objects == len(saved["annotations"]) > 10 and summary.skipped == []
+    assert summary.output == tmp_path / "out" and summary.fps > 0 and len(summary.times_ms) == 3
+    assert [result.frame.name for result in told] == ["0.png", "1.png", "2.png"]
+    for picture, name in zip(frames(3), ("0.png", "1.png", "2.png"), strict=True):
+        found = model(picture)
+        expected = draw(picture, found, DrawStyle(labels=False))
+        np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out" / name)), expected)
+        image = next(image["id"] for image in saved["images"] if image["file_name"] == name)
+        masks = [one["segmentation"] for one in saved["annotations"] if one["image_id"] == image]
+        np.testing.assert_array_equal(coco_mask.decode(masks).transpose(2, 0, 1).astype(bool), found.masks.canvases())
+
+
+def test_a_video_is_saved_as_a_video(model, clip, tmp_path):
+    summary = model(clip).save(str(tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip.mp4", "predictions.json"]
+    saved = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert summary.frames == 6 and [image["time_s"] for image in saved["images"]] == pytest.approx(np.arange(6) / 10)
+    with VideoSource(tmp_path / "out" / "clip.mp4") as drawn:
+        assert drawn.info.count == 6 and drawn.info.size_hw == (120, 160)
+
+
+def test_only_what_is_wanted_is_written(model, folder, tmp_path):
+    model(folder).save(tmp_path / "numbers", pictures=False)
+    model(folder).save(tmp_path / "drawn", json=False)
+    assert [path.name for path in (tmp_path / "numbers").iterdir()] == ["predictions.json"]
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_arrays_are_saved_under_their_numbers(model, tmp_path):
+    summary = model(iter(frames(2))).save(tmp_path / "out")
+    assert summary.frames == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "000000.png",
+        "000001.png",
+        "predictions.json",
+    ]
+
+
+def test_results_of_a_video_come_with_times_and_without_end_in_memory(model, clip):
+    with model(clip) as results:
+        assert results.info.is_video and results.info.size_hw == (120, 160) and results.info.count == 6
+        first = next(results)
+        assert first.frame.time_s == 0 and first.frame.index == 0
+        assert_same(first.instances, model(first.frame.image))
+    assert list(results) == []
+
+
+def test_an_endless_generator_is_read_as_far_as_it_is_asked_for(model):
+    endless = model(itertools.cycle(frames(2)))
+    names = [result.frame.name for result in itertools.islice(endless, 5)]
+    assert names == ["000000", "000001", "000002", "000003", "000004"]
+
+
+def test_a_damaged_image_does_not_end_the_others(model, folder, tmp_path):
+    (folder / "1.png").write_bytes(b"damaged")
+    results = model(folder)
+    assert [result.frame.name for result in results] == ["0.png", "2.png"]
+    assert len(results.skipped) == 1 and "1.png is not an image" in results.skipped[0]
+    summary = model(folder).save(tmp_path / "out")
+    assert summary.frames == 2 and summary.skipped == results.skipped
+    with pytest.raises(DataError, match=r"1\.png is not an image"):
+        summary.require_complete()
+
+
+def test_a_source_of_which_nothing_can_be_read_leaves_nothing_behind(model, folder, tmp_path):
+    for path in folder.iterdir():
+        path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match="None of the 3 images"):
+        model(folder).save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_were_begun_are_not_saved_in_part(model, folder, tmp_path):
+    results = model(folder)
+    next(results)
+    with pytest.raises(UsageError, match="taken already"):
+        results.save(tmp_path / "out")
+    saved = model(folder)
+    saved.save(tmp_path / "out")
+    with pytest.raises(UsageError, match="taken already"):
+        saved.save(tmp_path / "out")
+    assert list(saved) == []
+
+
+def test_pictures_are_not_written_over_their_source(model, folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UsageError, match="is the source itself"):
+        model(folder).save(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_error_in_the_middle_gives_up_what_was_begun(model, tmp_path):
+    def given():
+        yield from frames(2)
+        raise DataError("The camera was unplugged.")
+
+    with pytest.raises(DataError, match="unplugged"):
+        model(given()).save(tmp_path / "out", pictures=False)
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_nothing_is_empty_results(model, tmp_path):
+    summary = model(iter(())).save(tmp_path / "out")
+    assert (summary.frames, summary.fps) == (0, 0.0)
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["images"] == []
+
+
+@pytest.mark.parametrize("output", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_refused(model, folder, tmp_path, output):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="cannot be written"):
+        model(folder).save(tmp_path / output)
+
+
+def test_the_sample_clip_runs_as_results(model):
+    results = model(ROOT / "samples" / "nuclei_scan.mp4")
+    assert results.info.count == 300 and next(results).instances.frame_hw == results.info.size_hw
+    results.close()

@@ -37,6 +37,7 @@ from centermask_runtime.geometry import Letterbox
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import postprocess
 from centermask_runtime.reference.peaks import decode_boxes, top_peaks
+from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
 S = 32
@@ -80,7 +81,8 @@ def oracle_ap(
             shapes=logits(targets.masks[None, centres]),
             saliency=logits(targets.saliency)[None],
         )
-        found = postprocess(outputs, 0, Letterbox.fit(frame_hw, input_hw), spec, mask_threshold=threshold)
+        selection = Selection.of(spec, mask_threshold=threshold)
+        found = postprocess(outputs, 0, Letterbox.fit(frame_hw, input_hw), spec, selection)
         results += found.to_coco(record.id)
     truth = load_ground_truth(dataset.annotation_file, {dataset.images[index].id for index in indices})
     return coco_ap(truth, results, spec.max_detections)["segm"]

@@ -43,7 +43,7 @@ setup(
     package_data={
         "": ["py.typed"],
         "centermask": ["released/*.safetensors"],
-        "centermask_export": ["deepstream/*", "parity_images/*.png"],
+        "centermask_export": ["deepstream/*", "checks/images/*.png"],
         CONFIGS: ["*.yaml"],
         KERNELS: ["*.cu", "*.cuh"],
     },

@@ -24,8 +24,8 @@ from rich.table import Table
 
 from centermask.config import load_config
 from centermask.model.weights import build_model, spec_of
+from centermask_export.checks.against_weights import IMAGES
 from centermask_export.engines.to_tensorrt import write_tensorrt
-from centermask_export.export import PARITY_IMAGES
 from centermask_export.options import ExportOptions
 from centermask_export.to_int8 import write_int8
 from centermask_export.to_onnx import export_onnx
@@ -56,7 +56,7 @@ def variants(size: int) -> dict[str, ExportOptions]:
 
 
 def calibration() -> list[NDArray[np.uint8]]:
-    return [read_image(path) for path in sorted(PARITY_IMAGES.glob("*.png"))]
+    return [read_image(path) for path in sorted(IMAGES.glob("*.png"))]
 
 
 @click.command()

@@ -28,7 +28,7 @@ from torch import nn
 from centermask.config import Config, InputConfig, ModelConfig
 from centermask.model.network import CenterMaskNet
 from centermask.model.weights import build_model, spec_of
-from centermask_export.export import PARITY_IMAGES
+from centermask_export.checks.against_weights import IMAGES
 from centermask_export.to_onnx import export_onnx
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.images import read_image
@@ -49,7 +49,7 @@ class Way:
 
 def real_image(size: int) -> NDArray[np.uint8]:
     """A microscopy image that ships with the export, as the network takes it: uint8 [1, size, size, 3]."""
-    frame = read_image(sorted(PARITY_IMAGES.glob("*.png"))[0])
+    frame = read_image(sorted(IMAGES.glob("*.png"))[0])
     return preprocess.letterbox(frame, Letterbox.fit((frame.shape[0], frame.shape[1]), (size, size)))[None]
 
 

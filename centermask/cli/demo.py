@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from centermask.cli.options import require_export
-from centermask.cli.tables import bar, parity_table, speed_table
+from centermask.cli.tables import bar, outputs_table, speed_table
 from centermask.evaluation.pictures import contact_sheet
 from centermask.opening import find_model
 from centermask_runtime.errors import DataError
@@ -42,7 +42,7 @@ def demo(samples: Path, output: Path) -> None:
             f"The samples are not in {samples}; run the demo in a checkout, or name them by --samples FOLDER."
         )
     require_export()
-    from centermask_export.export import export_checked  # needs torch
+    from centermask_export.from_weights import export_checked  # needs torch
 
     console = Console()
     count = video_info(clip).count or 0
@@ -50,7 +50,7 @@ def demo(samples: Path, output: Path) -> None:
     artefact = output / f"{MODEL}.onnx"
     console.rule("1. Export to ONNX")
     report = export_checked(find_model(MODEL), artefact)
-    console.print(parity_table(report, artefact))
+    console.print(outputs_table(report, artefact))
     with Pipeline(OnnxRuntimeNetwork(artefact)) as pipeline:
         console.rule("2. Sample images")
         found = _segment(pipeline, images, output / "images")

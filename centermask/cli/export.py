@@ -16,19 +16,36 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from centermask.cli.options import model_option, open_dataset, require_export
-from centermask.cli.tables import bar, parity_table
+from centermask.cli.tables import bar, outputs_table
 from centermask.opening import find_model
-from centermask_export.checks.outputs import ParityError, ParityReport
-from centermask_export.options import ExportOptions, parse_size, parse_sizes, parse_targets
+from centermask_export.checks import CheckError
+from centermask_export.checks.outputs import OutputsReport
+from centermask_export.formats import FORMATS, Format
+from centermask_export.options import (
+    HARDWARE_COMPATIBILITY,
+    PRECISIONS,
+    ExportOptions,
+    parse_size,
+    parse_sizes,
+    parse_targets,
+)
+from centermask_export.refusals import format_of, takers
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.packages import need
+from centermask_runtime.spec import GRAPH_LEVELS
 
 if TYPE_CHECKING:
     from centermask_export.checks.ap import ApReport
-    from centermask_export.export import ExportReport
+    from centermask_export.engines.engine_file import EngineDescription
+    from centermask_export.from_weights import ExportReport
+    from centermask_export.request import Written
 
-FORMATS = ("onnx", "trt", "trt-rtx", "openvino", "torchscript", "triton", "deepstream")
-PRECISIONS = ("fp32", "fp16", "int8", "bf16")
+BACKENDS = tuple(dict.fromkeys(backend for kind in FORMATS.values() for backend in kind.backends))
+
+
+def only(option: str, text: str) -> str:
+    """The help of an option that not every format takes."""
+    return f"{', '.join(takers(option))}: {text}"
 
 
 @click.command()
@@ -36,7 +53,7 @@ PRECISIONS = ("fp32", "fp16", "int8", "bf16")
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(FORMATS),
+    type=click.Choice(tuple(FORMATS)),
     default="onnx",
     show_default=True,
     help="See: centermask formats.",
@@ -44,14 +61,14 @@ PRECISIONS = ("fp32", "fp16", "int8", "bf16")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="Default: a file named by model, precision and format, beside the model; here for a released one.",
+    help="Default: beside the model, here for a released one, under a name with all that is not the default.",
 )
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Default: fp32, or what an .onnx file has.")
 @click.option("--half", is_flag=True, help="--precision fp16.")
 @click.option("--int8", is_flag=True, help="--precision int8.")
 @click.option(
     "--graph",
-    type=click.Choice(("peaks", "heads")),
+    type=click.Choice(GRAPH_LEVELS),
     default="peaks",
     show_default=True,
     help="Where the graph ends: at detections, or at the dense heads.",
@@ -71,24 +88,36 @@ PRECISIONS = ("fp32", "fp16", "int8", "bf16")
 @click.option("--opset", type=int, help="ONNX operator set (default: the lowest that is supported).")
 @click.option("--calib-data", type=click.Path(path_type=Path), help="int8: a folder of images to find ranges on.")
 @click.option("--fraction", type=float, help="int8: part of the calibration images to use (default: 1).")
-@click.option("--targets", metavar="SM,...", help="trt-rtx: architectures, as sm86,sm89 (default: Ampere and newer).")
-@click.option("--workspace", "workspace_gib", type=float, metavar="GIB", help="trt, trt-rtx: memory limit.")
-@click.option("--timing-cache", type=click.Path(path_type=Path, dir_okay=False), help="trt: read, and written again.")
-@click.option("--version-compatible", is_flag=True, help="trt: runs on later minor versions too.")
+@click.option(
+    "--targets", metavar="SM,...", help=only("targets", "architectures, as sm86,sm89 (default: Ampere and newer).")
+)
+@click.option("--workspace", type=float, metavar="GIB", help=only("workspace", "memory limit."))
+@click.option(
+    "--timing-cache",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=only("timing_cache", "read, and written again."),
+)
+@click.option(
+    "--version-compatible", is_flag=True, help=only("version_compatible", "runs on later minor versions too.")
+)
 @click.option(
     "--hardware-compatibility",
-    type=click.Choice(("ampere+", "same-compute-capability")),
-    help="trt: runs on other GPUs too.",
+    type=click.Choice(HARDWARE_COMPATIBILITY),
+    help=only("hardware_compatibility", "runs on other GPUs too."),
 )
-@click.option("--device", type=int, default=0, show_default=True, metavar="GPU", help="trt: the GPU to build on.")
+@click.option(
+    "--device", type=int, default=0, show_default=True, metavar="GPU", help=only("device", "the GPU to build on.")
+)
 @click.option(
     "--backend",
-    type=click.Choice(("onnxruntime", "tensorrt")),
-    default="onnxruntime",
+    type=click.Choice(BACKENDS),
+    default=BACKENDS[0],
     show_default=True,
-    help="triton: what serves the model.",
+    help=only("backend", "what serves the model."),
 )
-@click.option("--source", type=click.Path(path_type=Path), help="Images for the parity check (default: two that ship).")
+@click.option(
+    "--source", type=click.Path(path_type=Path), help="Images to compare outputs on (default: two that ship)."
+)
 @click.option("--verify", type=click.Path(path_type=Path), metavar="DATA", help="Also compare AP on this data set.")
 @click.option("--split", default="val", show_default=True, help="With --verify: part of the data set.")
 @click.option("--max-ap-drop", type=float, help="With --verify: what box and mask AP may lose [default: 0.005].")
@@ -112,9 +141,11 @@ def export(
 ) -> None:
     """Export a model to ONNX, OpenVINO, TensorRT and more.
 
-    Ends with a parity table, and with exit code 5 when the artefact differs from its source.
+    Ends with a table of differences, and with exit code 5 when the artefact differs from its source.
     """
     need("onnx", "export", "exporting")
+    from centermask_export.from_onnx import can_be_made_of_onnx  # needs an extra, as the next ones do
+
     options = ExportOptions(
         format=format_,
         precision=_precision(precision, half, int8),
@@ -123,11 +154,12 @@ def export(
         targets=() if targets is None else parse_targets(targets),
         **given,
     )
+    kind = format_of(options)
     if max_ap_drop is not None and verify is None:
         raise UsageError("--max-ap-drop needs --verify DATA, the data set to measure AP on.")
     path = find_model(model)
     folder = path.parent if path == Path(model) else Path()  # a released model's folder is the package's
-    if path.suffix == ".onnx" and format_ not in ("onnx", "torchscript"):
+    if path.suffix == ".onnx" and can_be_made_of_onnx(kind):
         if verify is not None or source is not None:
             raise UsageError(
                 f"--verify and --source compare with weights, and {path} is exported already: leave them out."
@@ -137,21 +169,24 @@ def export(
     if path.suffix != ".safetensors":
         raise ModelError(f"{path} is exported already; --model takes the .safetensors weights it came from.")
     require_export()
-    from centermask_export.checks.ap import MAX_AP_DROP, ApDropError  # these need an extra
-    from centermask_export.export import Checks, export_model
+    from centermask_export.checks.against_weights import Checks
+    from centermask_export.checks.ap import MAX_AP_DROP
+    from centermask_export.from_weights import export_model
 
+    _require_builder(path, options)
     dataset = None if verify is None else open_dataset(verify, split, None, None)
     drop = MAX_AP_DROP if max_ap_drop is None else max_ap_drop
     try:
-        with _bars() as (loop, engine):
-            report = export_model(path, folder, output, options, Checks(source, dataset, drop, loop, engine))
-    except ParityError as error:
-        _print(error.report, None, str(output or path), None, as_json)
+        with _bars() as (loop, build):
+            checks = Checks(source, dataset, drop, loop)
+            report = export_model(path, folder, output, options, checks, progress=build)
+    except CheckError as error:
+        failed = error.report
+        outputs, ap = (failed, None) if isinstance(failed, OutputsReport) else (None, failed)
+        _print(outputs, ap, str(output or path), as_json)
         raise
-    except ApDropError as error:
-        _print(None, error.report, str(output or path), None, as_json)
-        raise
-    _print(report.parity, report.ap, str(report.written.output), report, as_json)
+    _print(report.outputs, report.ap, str(report.written.output), as_json, report)
+    _print_next(kind, options, report.written, as_json)
 
 
 def _precision(precision: str | None, half: bool, int8: bool) -> str:
@@ -166,47 +201,68 @@ def _precision(precision: str | None, half: bool, int8: bool) -> str:
 
 
 def _convert(path: Path, folder: Path, output: Path | None, options: ExportOptions, as_json: bool) -> None:
-    from centermask_export.convert import convert_onnx  # needs onnx, an extra
+    from centermask_export.from_onnx import convert_onnx
 
-    with _bars() as (_, engine):
-        written = convert_onnx(path, folder, output, options, progress=engine)
+    _require_builder(path, options)
+    with _bars() as (_, build):
+        written = convert_onnx(path, folder, output, options, progress=build)
     click.echo(f"{written.output} ({written.precision}), made of {path}.", err=as_json)
     if as_json:
         click.echo(json.dumps({"output": str(written.output), "precision": written.precision}))
+    _print_next(format_of(options), options, written, as_json)
+
+
+def _require_builder(model: Path, options: ExportOptions) -> None:
+    """Where an engine cannot be built here, the sentence has the command for the machine where it can."""
+    from centermask_export.engines.to_tensorrt import require_builder
+
+    words = ["centermask export --model", str(model), "--format", options.format]
+    words += ["--backend", options.backend] if FORMATS[options.format].backends else []
+    words += ["--precision", options.precision] if options.precision != "fp32" else []
+    words += ["--calib-data", str(options.calib_data)] if options.calib_data else []
+    require_builder(options, " ".join(words))
 
 
 def _print(
-    parity: ParityReport | None, ap: ApReport | None, name: str, report: ExportReport | None, as_json: bool
+    outputs: OutputsReport | None, ap: ApReport | None, name: str, as_json: bool, report: ExportReport | None = None
 ) -> None:
-    """Tables, then one line of JSON."""
+    """Tables, then one line of JSON. report: of an export that passed."""
     console = Console(stderr=as_json)
-    if parity is not None:
-        console.print(parity_table(parity, Path(name)))
+    if outputs is not None:
+        console.print(outputs_table(outputs, Path(name)))
     if ap is not None:
         console.print(_ap_table(ap))
-    line: dict[str, Any] = {} if parity is None else dataclasses.asdict(parity)
+    line: dict[str, Any] = {} if outputs is None else dataclasses.asdict(outputs)
     line |= {"ok": report is not None, "output": None, "ap": None if ap is None else ap.to_dict()}
     if report is not None:
         line |= {"output": name, "precision": report.written.precision}
-        engine = report.written.engine
-        if engine is not None:
-            description = engine.description
-            line["engine"] = {
-                "builder": f"{description.builder} {description.builder_version}",
-                "gpu": description.gpu,
-                "layer_precisions": description.layer_precisions,
-                "sha256": description.plan_sha256,
-            }
-            layers = ", ".join(f"{count} {kind}" for kind, count in sorted(description.layer_precisions.items()))
-            console.print(
-                f"Engine of {description.builder} {description.builder_version} for {description.gpu}; convolutions "
-                f"and products: {layers} (by the {description.precisions_from}). The table is of the ONNX file that "
-                "it was built from; the engine itself was not run."
-            )
+        if report.written.engine is not None:
+            line["engine"] = _print_engine(report.written.engine.description, console)
         elif not report.artefact_ran:
             console.print(f"The table is of the ONNX file in {name}.")
     if as_json:
         click.echo(json.dumps(line))
+
+
+def _print_engine(engine: EngineDescription, console: Console) -> dict[str, Any]:
+    """One sentence; gives what the JSON line has of it."""
+    builder = f"{engine.builder} {engine.builder_version}"
+    layers = ", ".join(f"{count} {kind}" for kind, count in sorted(engine.layer_precisions.items()))
+    console.print(
+        f"Engine of {builder} for {engine.gpu}; convolutions and products: {layers} (by the {engine.precisions_from}). "
+        "The table is of the ONNX file that it was built from; the engine itself was not run."
+    )
+    return {
+        "builder": builder,
+        "gpu": engine.gpu,
+        "layer_precisions": engine.layer_precisions,
+        "sha256": engine.plan_sha256,
+    }
+
+
+def _print_next(kind: Format, options: ExportOptions, written: Written, as_json: bool) -> None:
+    """What to do with the artefact, in one line."""
+    click.echo(f"Next: {kind.next_step(written.output, options)}", err=as_json)
 
 
 def _ap_table(report: ApReport) -> Table:
@@ -240,13 +296,13 @@ def _bars() -> Iterator[tuple[Callable[..., Iterator[int]], Callable[[str, int, 
             yield index
             progress.advance(number)
 
-    def engine(phase: str, step: int, steps: int) -> None:
+    def build(phase: str, step: int, steps: int) -> None:
         if phase not in tasks:
             tasks[phase] = task(phase.lower(), steps)
         progress.update(tasks[phase], completed=step)
 
     try:
-        yield loop, engine
+        yield loop, build
     finally:
         if progress.tasks:
             progress.stop()

@@ -18,7 +18,7 @@ from centermask_runtime.speed import REPORTED_FPS, REPORTED_ON, SpeedReport
 if TYPE_CHECKING:
     from centermask.model.cost import ModelCost
     from centermask.model.pretrained import WeightsReport
-    from centermask_export.checks.outputs import ParityReport
+    from centermask_export.checks.outputs import OutputsReport
 
 
 def bar() -> Progress:
@@ -48,7 +48,7 @@ def metrics_table(metrics: dict[str, dict[str, float]], title: str) -> Group:
     return Group(title, table)
 
 
-def parity_table(report: ParityReport, artefact: Path) -> Group:
+def outputs_table(report: OutputsReport, artefact: Path) -> Group:
     compared = f"{report.matched} detections matched, {report.unmatched} not"
     if report.outputs and report.outputs[0].name == "heatmap":  # graph level heads
         compared = f"{report.matched} values of dense maps"

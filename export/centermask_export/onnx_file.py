@@ -17,6 +17,8 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped, unused-ignore]
 from onnx.external_data_helper import convert_model_to_external_data, uses_external_data
 
+from centermask_export.output import data_file, publish
+from centermask_export.request import Request, Written
 from centermask_runtime.errors import ExportError, ModelError, UsageError, first_line
 from centermask_runtime.partial_file import PartialFile
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
@@ -32,9 +34,10 @@ WRITE_ERRORS = (
 )
 
 
-def data_file(path: Path) -> Path:
-    """Where the weights of a large model lie."""
-    return path.with_name(f"{path.name}.data")
+def write(request: Request) -> Written:
+    """Gives the ONNX file, which is made already, its name."""
+    publish(request.source, request.output)
+    return Written(request.output, request.spec.precision)
 
 
 def weight_bytes(graph: onnx.ModelProto) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 import onnx
 
 from centermask_export.onnx_file import files_of, read_graph
-from centermask_export.whole_folder import whole_folder
+from centermask_export.output import whole_folder
+from centermask_export.request import Request, Written
 from centermask_runtime.errors import ExportError, UsageError
 from centermask_runtime.spec import ModelSpec
 
@@ -22,10 +23,15 @@ NETWORK_MODES = {"fp32": 0, "int8": 1, "fp16": 2}  # nvinfer's
 CONFIG = "config_infer_centermask.txt"
 
 
+def write(request: Request) -> Written:
+    """Writes the folder of a request."""
+    return Written(write_deepstream(request.source, request.spec, request.output), request.options.precision)
+
+
 def write_deepstream(onnx_file: Path, spec: ModelSpec, output: Path) -> Path:
     """Writes the folder `output` and returns it. Raises UsageError, ModelError, ExportError."""
     if spec.graph_level != "peaks":
-        raise UsageError(f"--format deepstream needs --graph peaks, not {spec.graph_level}: the parser reads peaks.")
+        raise UsageError(f"DeepStream needs a graph of level peaks, not {spec.graph_level}: the parser reads peaks.")
     if spec.precision not in NETWORK_MODES:
         raise UsageError(f"DeepStream has no precision {spec.precision}; choose {', '.join(NETWORK_MODES)}.")
     model = read_graph(onnx_file, weights=False)
@@ -47,10 +53,12 @@ def _take_planes(model: onnx.ModelProto) -> None:
     images = model.graph.input[0]
     tensor = images.type.tensor_type
     readers = [node for node in model.graph.node if images.name in node.input]
-    if tensor.elem_type != onnx.TensorProto.UINT8 or [node.op_type for node in readers] != ["Cast"]:
+    kinds = {node.op_type for node in readers}  # a graph of any batch reads the shape of its images, too
+    if tensor.elem_type != onnx.TensorProto.UINT8 or not {"Cast"} <= kinds <= {"Cast", "Shape"}:
         raise ExportError("The graph does not begin with a cast of uint8 images, so it is not ours; export it again.")
     pixels = f"{images.name}_hwc"
-    readers[0].input[0] = pixels  # its cast of float32 to float32 costs nothing
+    for node in readers:
+        node.input[0] = pixels  # a cast of float32 to float32 costs nothing
     model.graph.node.insert(0, onnx.helper.make_node("Transpose", [images.name], [pixels], perm=[0, 2, 3, 1]))
     tensor.elem_type = onnx.TensorProto.FLOAT
     batch, height, width, channels = (onnx.TensorShapeProto.Dimension() for _ in range(4))

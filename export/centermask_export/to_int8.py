@@ -22,11 +22,10 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from centermask_export.batches import batches
+from centermask_export.batches import batches, images_of
 from centermask_export.onnx_file import EXTERNAL_FROM, read_graph, weight_bytes, write_onnx
 from centermask_runtime.errors import DataError, ExportError, first_line
 from centermask_runtime.progress import Progress
-from centermask_runtime.sources.files import frames
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 KEPT_HEADS = ("heatmap.2.weight", "saliency.2.weight")  # ends of the names of weights that stay in floating point
@@ -47,9 +46,9 @@ class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]
 
 def calibration_count(source: Path, fraction: float | None) -> tuple[int, int]:
     """How many frames `source` has and how many of them to use: the fraction, at least one. Raises DataError."""
-    count = sum(1 for _ in frames(source))
+    count = sum(1 for _ in images_of(source))
     if count == 0:
-        raise DataError(f"--calib-data {source} has no image to calibrate with; give a folder with .jpg or .png files.")
+        raise DataError(f"{source} has no image to calibrate with; give a folder with .jpg or .png files.")
     return count, max(1, math.ceil(count * (1.0 if fraction is None else fraction)))
 
 
@@ -57,7 +56,7 @@ def calibration_images(source: Path, fraction: float | None, progress: Progress)
     """Images uint8 [H, W, 3] spread evenly over the source, so that a fraction sees all of its scenes."""
     count, used = calibration_count(source, fraction)
     chosen = {index * count // used for index in range(used)}
-    picked = (frame.image for index, frame in enumerate(frames(source)) if index in chosen)
+    picked = (image for index, image in enumerate(images_of(source)) if index in chosen)
     for _ in progress(iter(range(used)), used, "calibrate"):
         yield next(picked)
 

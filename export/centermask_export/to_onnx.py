@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from centermask import __version__
 from centermask.model.network import CenterMaskNet
 from centermask_export.onnx_file import EXTERNAL_FROM, as_export_error, write_onnx
-from centermask_export.options import ExportOptions
+from centermask_export.options import ExportOptions, sized
 from centermask_export.to_fp16 import DTYPES, half_precision
-from centermask_runtime.errors import ExportError, UsageError, first_line
+from centermask_runtime.errors import ExportError, first_line
 from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
@@ -47,17 +47,18 @@ def export_onnx(
     model: CenterMaskNet,
     spec: ModelSpec,
     output: Path,
-    options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
+    options: ExportOptions | None = None,
     *,
     source: str = "",
     external_from: int = EXTERNAL_FROM,
 ) -> ModelSpec:
     """Writes `output` and returns the spec that it carries; an existing file is replaced only by a complete new one.
 
-    Of the options it takes graph, onnx_precision, batch, dynamic, dynamic_imgsz, imgsz and graph_opset.
+    Of the options it takes graph, precision (int8 is made of fp32), batch, dynamic, dynamic_imgsz, imgsz, graph_opset.
     source: what was exported, for the provenance. Raises UsageError or ExportError.
     """
-    precision = "fp32" if options.onnx_precision == "int8" else options.onnx_precision
+    options = options or ExportOptions()
+    precision = "fp32" if options.precision == "int8" else options.precision
     spec = dataclasses.replace(
         sized(spec, options),
         graph_level=options.graph,
@@ -89,25 +90,6 @@ def export_onnx(
     return spec
 
 
-def sized(spec: ModelSpec, options: ExportOptions) -> ModelSpec:
-    """The spec with the input size that was asked for. Raises UsageError where the model cannot have it."""
-    sizes = options.dynamic_imgsz or (options.imgsz or spec.input_hw,)
-    flag = "--dynamic-imgsz" if options.dynamic_imgsz else "--imgsz"
-    for size in sizes:
-        if any(side % spec.size_multiple for side in size):
-            raise UsageError(
-                f"{flag} must be multiples of {spec.size_multiple} for '{spec.name}', not {size[0]}x{size[1]}."
-            )
-    height, width = sizes[0]  # the smallest
-    cells = spec.num_classes * (height // spec.stride) * (width // spec.stride)
-    if spec.max_detections > cells:
-        raise UsageError(
-            f"{flag} {height}x{width} has {cells} heat-map cells, too few for the {spec.max_detections} detections of "
-            f"'{spec.name}'; choose a larger size."
-        )
-    return dataclasses.replace(spec, input_hw=sizes[len(sizes) // 2])
-
-
 def _dynamic_shapes(options: ExportOptions, size_multiple: int) -> Any:
     axes: dict[int, Any] = {}
     if options.dynamic:
@@ -136,7 +118,7 @@ def _require_opset(graph: onnx.ModelProto, opset: int) -> None:
     got = {entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")}
     if got != {opset}:
         raise ExportError(
-            f"Opset {opset} was asked for, but the exporter wrote {sorted(got)}; choose --opset {max(got)}."
+            f"Opset {opset} was asked for, but the exporter wrote {sorted(got)}; choose opset {max(got)}."
         )
 
 

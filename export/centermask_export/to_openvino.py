@@ -15,6 +15,8 @@ from pathlib import Path
 
 import openvino as ov
 
+from centermask_export.options import PRECISIONS
+from centermask_export.request import Request, Written
 from centermask_runtime.checksum import sha256_of
 from centermask_runtime.errors import ExportError, UsageError, first_line
 from centermask_runtime.networks.network import PEAKS_OUTPUTS
@@ -22,7 +24,11 @@ from centermask_runtime.networks.openvino_runtime import WEIGHTS_KEY
 from centermask_runtime.partial_file import PartialFile
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+def write(request: Request) -> Written:
+    """Writes the .xml and .bin of a request."""
+    precision = request.options.precision
+    return Written(write_openvino(request.source, request.spec, request.output, precision=precision), precision)
 
 
 def write_openvino(onnx_file: Path, spec: ModelSpec, output: Path, *, precision: str = "fp32") -> Path:
@@ -34,9 +40,9 @@ def write_openvino(onnx_file: Path, spec: ModelSpec, output: Path, *, precision:
     if precision not in PRECISIONS:
         raise UsageError(f"OpenVINO has no precision '{precision}'; choose {', '.join(PRECISIONS)}.")
     if output.suffix != ".xml":
-        raise UsageError(f"An OpenVINO model is an .xml file with a .bin beside it; --output {output} is not .xml.")
+        raise UsageError(f"An OpenVINO model is an .xml file with a .bin beside it; {output} is not.")
     if spec.graph_level != "peaks":
-        raise UsageError(f"--format openvino needs --graph peaks, not {spec.graph_level}: nothing decodes heads there.")
+        raise UsageError(f"OpenVINO needs a graph of level peaks, not {spec.graph_level}: nothing decodes heads there.")
     spec = dataclasses.replace(spec, precision=precision)
     try:
         model = ov.Core().read_model(onnx_file)  # not convert_model, which reports to its maker over the network

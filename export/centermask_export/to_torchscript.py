@@ -17,10 +17,19 @@ import torch
 from centermask import __version__
 from centermask.model.network import CenterMaskNet
 from centermask.model.torchscript_network import SPEC_FILE
+from centermask.model.weights import load_weights
+from centermask_export.request import Request, Written
 from centermask_export.to_onnx import Graph
 from centermask_runtime.errors import ExportError, UsageError, first_line
 from centermask_runtime.partial_file import write_whole
 from centermask_runtime.spec import ModelSpec
+
+
+def write(request: Request) -> Written:
+    """Writes the .torchscript file of a request, whose source is the weights."""
+    model, _, _ = load_weights(request.source)
+    spec = dataclasses.replace(request.spec, precision="fp32", graph_level="peaks")
+    return Written(write_torchscript(model, spec, request.output, batch=request.options.batch), "fp32")
 
 
 def write_torchscript(model: CenterMaskNet, spec: ModelSpec, output: Path, *, batch: int = 1) -> Path:
@@ -29,9 +38,9 @@ def write_torchscript(model: CenterMaskNet, spec: ModelSpec, output: Path, *, ba
     batch: of the images that the trace is made with. Raises UsageError or ExportError.
     """
     if batch < 1:
-        raise UsageError(f"--batch must be at least 1, not {batch}.")
+        raise UsageError(f"batch must be at least 1, not {batch}.")
     if output.suffix != ".torchscript":
-        raise UsageError(f"A TorchScript model is a .torchscript file; --output {output} is not.")
+        raise UsageError(f"A TorchScript model is a .torchscript file; {output} is not.")
     exported_with = f"centermask {__version__}, torch {torch.__version__}"
     spec = dataclasses.replace(
         spec, graph_level="peaks", precision="fp32", provenance={**spec.provenance, "exported_with": exported_with}

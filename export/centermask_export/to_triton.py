@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import onnx
 
+from centermask_export.engines.to_tensorrt import write_tensorrt
 from centermask_export.onnx_file import files_of, read_graph
-from centermask_export.whole_folder import whole_folder
+from centermask_export.output import whole_folder
+from centermask_export.request import Request, Written
 from centermask_runtime.errors import UsageError
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
@@ -28,11 +31,26 @@ TYPES = {
     onnx.TensorProto.FLOAT: "TYPE_FP32",
     onnx.TensorProto.FLOAT16: "TYPE_FP16",
 }
+LARGEST_BATCH = 8  # that the server collects for a dynamic graph, unless the options say otherwise
 QUEUE_DELAY_US = 1000  # how long a request may wait for others to share its batch; small beside a frame of 33 ms
 
 
+def write(request: Request) -> Written:
+    """Adds the model of a request to its repository; with the back end tensorrt, as an engine that is built here."""
+    options = request.options
+    if options.backend != "tensorrt":
+        most = options.batch if options.batch > 1 else LARGEST_BATCH
+        folder = write_triton(request.source, request.spec, request.output, max_batch=most)
+        return Written(folder, options.precision)
+    with tempfile.TemporaryDirectory(prefix="centermask-") as temporary:
+        plan = Path(temporary) / "model.plan"
+        engine = write_tensorrt(request.source, request.spec, plan, options, gpu=request.gpu, progress=request.progress)
+        folder = write_triton(request.source, request.spec, request.output, plan=plan, max_batch=options.batch)
+    return Written(folder, engine.description.precision, engine)
+
+
 def write_triton(
-    onnx_file: Path, spec: ModelSpec, output: Path, *, plan: Path | None = None, max_batch: int = 8
+    onnx_file: Path, spec: ModelSpec, output: Path, *, plan: Path | None = None, max_batch: int = LARGEST_BATCH
 ) -> Path:
     """Adds the model to the repository folder `output` and returns its folder, output / spec.name.
 
@@ -41,7 +59,7 @@ def write_triton(
     ExportError.
     """
     if spec.graph_level != "peaks":
-        raise UsageError(f"--format triton needs --graph peaks, not {spec.graph_level}: clients read detections.")
+        raise UsageError(f"Triton needs a graph of level peaks, not {spec.graph_level}: clients read detections.")
     if max_batch < 1:
         raise UsageError(f"The largest batch must be at least 1, not {max_batch}.")
     if not spec.name or Path(spec.name).name != spec.name:

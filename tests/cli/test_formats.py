@@ -11,8 +11,7 @@ import tomllib
 import pytest
 
 from centermask.cli import main
-from centermask.cli.formats import FORMATS
-from centermask_export import options
+from centermask_export.formats import FORMATS
 from tests.support.places import ROOT
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -28,12 +27,12 @@ def listed(capsys):
     return {entry["format"]: entry for entry in json.loads(output(capsys, "--json"))["formats"]}
 
 
-def test_it_lists_what_export_offers(listed):
-    assert set(listed) == set(options.FORMATS)
-    for name, entry in listed.items():
-        assert entry["precisions"] == list(options.PRECISIONS_OF[name])
-        assert ("heads" in entry["graphs"]) == (name in options.HEADS_FORMATS)
-        assert ("batch" in entry["dynamic"]) == (name in options.DYNAMIC_FORMATS)
+def test_it_lists_the_table(listed):
+    assert list(listed) == list(FORMATS)
+    for name, kind in FORMATS.items():
+        for field in ("precisions", "graphs", "dynamic", "packages"):
+            assert tuple(listed[name][field]) == getattr(kind, field)
+        assert (listed[name]["needs_gpu"], listed[name]["runs_on"]) == (kind.needs_gpu, kind.runs_on)
 
 
 def test_versions_are_those_that_are_installed(listed):
@@ -68,9 +67,9 @@ def test_what_is_missing_comes_with_the_command(capsys, monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     found = {entry["format"]: entry for entry in json.loads(output(capsys, "--json"))["formats"]}
-    assert found["openvino"]["missing"].endswith("openvino (pip install -e '.[export,openvino]')")
+    assert found["openvino"]["missing"].endswith("openvino (pip install 'centermask[export,openvino]')")
     monkeypatch.setenv("COLUMNS", "200")
-    assert "pip install -e '.[export,openvino]'" in output(capsys)  # brackets are not taken for markup
+    assert "pip install 'centermask[export,openvino]'" in output(capsys)  # brackets are not taken for markup
 
 
 def test_the_table_fits_a_terminal_of_80_columns(capsys, monkeypatch):

@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from centermask_export.convert import publish
-from centermask_export.onnx_file import data_file, files_of, read_graph, read_spec, write_onnx
+from centermask_export.onnx_file import files_of, read_graph, read_spec, write_onnx
+from centermask_export.output import data_file
 from centermask_runtime.errors import ExportError, ModelError
 from centermask_runtime.spec import METADATA_KEY
 
@@ -63,17 +63,6 @@ def test_a_small_model_in_place_of_a_large_one_leaves_no_weights(graph, tmp_path
     write_onnx(graph, path, external_from=4000)
     write_onnx(copy, path)
     assert list(tmp_path.iterdir()) == [path]
-    np.testing.assert_array_equal(result(path), WEIGHTS + 1)
-
-
-def test_an_export_of_a_small_model_in_place_of_a_large_one_leaves_no_weights_either(graph, tmp_path):
-    path, draft = tmp_path / "m.onnx", tmp_path / "draft" / "m.onnx"
-    copy = onnx.ModelProto.FromString(graph.SerializeToString())
-    write_onnx(graph, path, external_from=4000)
-    draft.parent.mkdir()
-    write_onnx(copy, draft)
-    publish(draft, path)
-    assert sorted(tmp_path.iterdir()) == [draft.parent, path]
     np.testing.assert_array_equal(result(path), WEIGHTS + 1)
 
 
@@ -136,3 +125,24 @@ def test_what_is_not_ours_is_refused_with_the_reason(graph, tmp_path):
         read_spec(path)
     with pytest.raises(ModelError, match="There is no model file"):
         read_spec(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (onnx.checker.ValidationError("a node is wrong\nContext: ..."), "a node is wrong"),
+        (onnx.shape_inference.InferenceError("shapes disagree"), "shapes disagree"),
+        (onnx.checker.ValidationError(""), "ValidationError"),
+    ],
+)
+def test_a_failed_export_leaves_the_old_file_and_nothing_half_written(graph, tmp_path, monkeypatch, error, reason):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"the old one")
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    with pytest.raises(ExportError, match=rf"failed \({reason}\); nothing was written\."):
+        write_onnx(graph, path)
+    assert path.read_bytes() == b"the old one" and list(tmp_path.iterdir()) == [path]

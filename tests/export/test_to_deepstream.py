@@ -18,12 +18,14 @@ import onnx
 import onnxruntime
 import pytest
 
+from centermask_export.onnx_file import read_spec
 from centermask_export.to_deepstream import CONFIG, SOURCES, write_deepstream
 from centermask_runtime.errors import ExportError, UsageError
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.reference import masks
 from tests.runtime.networks.test_onnx_runtime import tiny_graph
+from tests.support.exported_models import SMALL, released_onnx
 from tests.support.places import ROOT
 
 DECLARATIONS = ROOT / "tests" / "support" / "deepstream"
@@ -145,6 +147,18 @@ def test_planes_of_floats_give_what_the_pixels_gave(small_spec, small_outputs, t
         np.testing.assert_array_equal(a, b)
 
 
+def test_an_exported_graph_of_any_batch_takes_planes_too(tmp_path):
+    """It reads the shape of its images beside their pixels."""
+    source = released_onnx("dynamic")
+    folder = write_deepstream(source, read_spec(source), tmp_path / "deepstream")
+    images = np.random.default_rng(0).integers(0, 256, (2, *SMALL, 3), dtype=np.uint8)
+    planes = images.transpose(0, 3, 1, 2).astype(np.float32)
+    expected = onnxruntime.InferenceSession(source).run(PEAKS_OUTPUTS, {"images": images})
+    found = onnxruntime.InferenceSession(folder / "model.onnx").run(PEAKS_OUTPUTS, {"images": planes})
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_the_configuration_names_files_that_are_there_and_the_models_numbers(small_spec, small_outputs, tmp_path):
     source = tmp_path / "small.onnx"
     onnx.save(tiny_graph(small_spec, small_outputs, batch=2), source)
@@ -169,7 +183,7 @@ def test_graphs_that_it_cannot_serve_are_refused(small_spec, small_outputs, tmp_
     onnx.save(tiny_graph(small_spec, small_outputs, input_type=onnx.TensorProto.FLOAT), source)
     with pytest.raises(ExportError, match="does not begin with a cast of uint8"):
         write_deepstream(source, small_spec, tmp_path / "deepstream")
-    with pytest.raises(UsageError, match="needs --graph peaks"):
+    with pytest.raises(UsageError, match="needs a graph of level peaks"):
         write_deepstream(source, dataclasses.replace(small_spec, graph_level="heads"), tmp_path / "deepstream")
     with pytest.raises(UsageError, match="no precision bf16"):
         write_deepstream(source, dataclasses.replace(small_spec, precision="bf16"), tmp_path / "deepstream")

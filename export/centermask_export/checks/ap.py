@@ -10,20 +10,13 @@ from typing import Any
 from centermask.data.dataset import Dataset
 from centermask.evaluation.coco_ap import Metrics
 from centermask.evaluation.evaluate import evaluate
-from centermask_runtime.errors import ExportError, UsageError
+from centermask_export.checks import CheckError
+from centermask_runtime.errors import UsageError
 from centermask_runtime.networks.network import Network
 from centermask_runtime.progress import Progress, silent
 
 MAX_AP_DROP = 0.005
 KINDS = {"bbox": "box", "segm": "mask"}
-
-
-class ApDropError(ExportError):
-    """An artefact that is less accurate than its source, with the numbers."""
-
-    def __init__(self, sentence: str, report: ApReport) -> None:
-        super().__init__(sentence)
-        self.report = report
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class ApReport:
         return all(drop <= self.max_ap_drop for drop in self.drops.values())  # a NaN is no yes
 
     def require(self, artefact: Path) -> None:
-        """Raises ApDropError where box or mask AP fell by more than allowed."""
+        """Raises CheckError where box or mask AP fell by more than allowed."""
         if self.ok:
             return
         fell = ", ".join(
@@ -53,9 +46,9 @@ class ApReport:
             for kind, drop in self.drops.items()
             if not drop <= self.max_ap_drop
         )
-        raise ApDropError(
+        raise CheckError(
             f"The accuracy of {artefact} fell on {self.images} images: {fell} (allowed: {self.max_ap_drop:g} less); "
-            "choose a higher precision, more calibration images, or a larger --max-ap-drop.",
+            "choose a higher precision, more calibration images, or a larger max_ap_drop.",
             self,
         )
 
@@ -66,7 +59,7 @@ class ApReport:
         }  # fmt: skip
 
 
-def verify_ap(
+def compare_ap(
     expected: Network,
     actual: Network,
     dataset: Dataset,
@@ -79,6 +72,6 @@ def verify_ap(
     The report's `require` is the gate.
     """
     if not 0 <= max_ap_drop <= 1:
-        raise UsageError(f"--max-ap-drop must lie between 0 and 1, not {max_ap_drop:g}.")
+        raise UsageError(f"max_ap_drop must lie between 0 and 1, not {max_ap_drop:g}.")
     metrics = [evaluate(network, dataset, progress=progress).metrics for network in (expected, actual)]
     return ApReport(len(dataset), metrics[0], metrics[1], max_ap_drop)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parity of graph level `heads`: dense maps, compared cell by cell, as there are no detections yet to match."""
+"""As outputs.py for graph level `heads`: dense maps, compared cell by cell, as there are no detections yet to match."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from centermask.model.network import CenterMaskNet
 from centermask_export.batches import batches
-from centermask_export.checks.outputs import OutputParity, ParityReport, bounds_of
+from centermask_export.checks.outputs import OutputDifference, OutputsReport, bounds_of
 from centermask_runtime.networks.network import HEADS_OUTPUTS
 from centermask_runtime.spec import ModelSpec
 
@@ -31,7 +31,7 @@ FROM_PEAKS = {
 
 def compare_heads(
     model: CenterMaskNet, onnx_file: Path, spec: ModelSpec, frames: Iterable[NDArray[np.uint8]], batch: int = 1
-) -> ParityReport:
+) -> OutputsReport:
     """PyTorch and ONNX Runtime on frames uint8 [H, W, 3] BGR; `matched` counts the cells of all maps."""
     run = onnx_heads(onnx_file)
     bounds = bounds_of(spec.precision)
@@ -45,10 +45,10 @@ def compare_heads(
             total[name] += float(apart.sum())
             count[name] += apart.size
             cells += apart.size
-    return ParityReport(
+    return OutputsReport(
         runs, cells, 0,
         tuple(
-            OutputParity(
+            OutputDifference(
                 name, largest[name], total[name] / max(count[name], 1),
                 bounds.tolerances[FROM_PEAKS[name][0]] * FROM_PEAKS[name][1], bounds.of_mean,
             )

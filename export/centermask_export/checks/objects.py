@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two artefacts on the same frames: how far apart are their outputs, and how far apart is what a user sees?
 
-Outputs are compared as parity.py does: detections matched as sets, differences in the network's own units. Objects are
+Outputs are compared as outputs.py does: detections matched as sets, differences in the network's own units. Objects are
 what the pipeline makes of them at the score threshold: matched by class and box, best first, and compared by score, box
 and mask. An object that only one side has counts with how far its score lies above the cut, because a score next to the
 threshold falls on either side of it.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask_export.batches import batches
-from centermask_runtime.errors import ExportError
+from centermask_export.checks import CheckError
 from centermask_runtime.networks.network import Network, PeakOutputs
 
 # fp32 back ends sum in different orders: 2e-4 on logits of +-6 is usual, while a wrong graph shows more than 0.1
@@ -48,16 +48,8 @@ def bounds_of(precision: str) -> Bounds:
     return LOOSER.get(precision) or Bounds(TOLERANCES)
 
 
-class ParityError(ExportError):
-    """An artefact that does not give what its source gives, with the numbers."""
-
-    def __init__(self, sentence: str, report: ParityReport) -> None:
-        super().__init__(sentence)
-        self.report = report
-
-
 @dataclass(frozen=True)
-class OutputParity:
+class OutputDifference:
     name: str
     largest: float
     mean: float
@@ -75,11 +67,11 @@ class OutputParity:
 
 
 @dataclass(frozen=True)
-class ParityReport:
+class OutputsReport:
     images: int
     matched: int
     unmatched: int  # beyond ties at the cut
-    outputs: tuple[OutputParity, ...]
+    outputs: tuple[OutputDifference, ...]
     alone: float = 0.0  # share of the detections of both that may be unmatched
     artefact: str = "ONNX Runtime"  # what ran it, for people
 
@@ -92,7 +84,7 @@ class ParityReport:
         return self.unmatched <= self.alone * (2 * self.matched + self.unmatched)
 
     def require(self, artefact: Path) -> None:
-        """Raises ParityError unless everything agrees."""
+        """Raises CheckError unless everything agrees."""
         if self.ok:
             return
         worst = [
@@ -102,7 +94,7 @@ class ParityReport:
         ]
         if not self.enough_matched:
             worst.append(f"{self.unmatched} detections that only one of them has")
-        raise ParityError(
+        raise CheckError(
             f"The export to {artefact} does not give what its source gives on {self.images} images: it differs in "
             f"{', '.join(worst) or 'finding nothing to compare'}; nothing was written.",
             self,
@@ -115,7 +107,7 @@ def compare_networks(
     frames: Iterable[NDArray[np.uint8]],
     batch: int = 1,
     bounds: Bounds | None = None,
-) -> ParityReport:
+) -> OutputsReport:
     """Runs both networks on frames uint8 [H, W, 3] BGR of any size, `batch` at a time; the last one fills the rest.
 
     bounds: None are those of the precision in the spec of `actual`.
@@ -134,10 +126,10 @@ def compare_networks(
         images += batch
         differences["saliency"].append(np.abs(one.saliency.astype(np.float64) - other.saliency).ravel())
     joined = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in differences.items()}
-    return ParityReport(
+    return OutputsReport(
         images, matched, unmatched,
         tuple(
-            OutputParity(
+            OutputDifference(
                 name, float(d.max(initial=0)), float(d.mean()) if d.size else 0.0,
                 bounds.tolerances[name], bounds.of_mean,
             )

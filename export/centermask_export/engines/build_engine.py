@@ -61,10 +61,10 @@ class PlanResult:
         return max(order, key=lambda name: known[name])
 
 
-Report = Callable[[str, int, int], None]  # phase, steps done, steps in all
+BuildProgress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
 
-def build(trt: Any, request: PlanRequest, report: Report) -> tuple[bytes, PlanResult]:
+def build(trt: Any, request: PlanRequest, report: BuildProgress) -> tuple[bytes, PlanResult]:
     """Parses, configures, builds, reads back. trt: the library. Raises BuildError."""
     logger = _logger(trt)
     builder = trt.Builder(logger)
@@ -189,7 +189,7 @@ def _logger(trt: Any) -> Any:
     return Logger()
 
 
-def _monitor(trt: Any, report: Report) -> Any:
+def _monitor(trt: Any, report: BuildProgress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Reports the outermost phase; inner ones are many and short."""
 

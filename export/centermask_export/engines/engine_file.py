@@ -32,6 +32,14 @@ class EngineDescription:
     options: dict[str, Any]  # that the builder was given
 
 
+@dataclass(frozen=True)
+class BuiltEngine:
+    """What was written, for whoever reports it."""
+
+    description: EngineDescription
+    warnings: tuple[str, ...]
+
+
 def write_engine(plan: bytes, path: Path, description: EngineDescription) -> None:
     """Writes the plan and its description; both or neither. Raises UsageError or CenterMaskError."""
     values = dataclasses.asdict(description)

@@ -8,66 +8,69 @@ Neither is ever built in place of the other.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from centermask_export.engines.build_engine import PlanRequest, PlanResult
-from centermask_export.engines.engine_file import EngineDescription, Profile, write_engine
-from centermask_export.gpu import Gpu, find_gpu
+from centermask_export.engines.build_engine import BuildProgress, PlanRequest, PlanResult
+from centermask_export.engines.engine_file import BuiltEngine, EngineDescription, Profile, write_engine
+from centermask_export.formats import FORMATS
 from centermask_export.onnx_file import read_graph
-from centermask_export.options import ENGINES, ExportOptions
+from centermask_export.options import ExportOptions
+from centermask_export.output import publish, workshop
+from centermask_export.request import Request, Written
 from centermask_runtime.checksum import sha256_of
+from centermask_runtime.cuda.facts import Gpu, gpus
 from centermask_runtime.errors import ExportError, UsageError
+from centermask_runtime.packages import install_command, is_installed, need
 from centermask_runtime.spec import ModelSpec
 
-LIBRARIES = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
-NAMES = {"trt": "TensorRT", "trt-rtx": "TensorRT-RTX"}
 ANY_TARGET = "Ampere and newer (sm80 and up)"  # what TensorRT-RTX builds for when no target is named
 
-Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
+def require_builder(options: ExportOptions, command: str = "") -> Gpu | None:
+    """The GPU that an engine for these options will be built on; None where it needs none, or no engine is built.
 
-@dataclass(frozen=True)
-class BuiltEngine:
-    """What was written, for whoever reports it."""
-
-    description: EngineDescription
-    warnings: tuple[str, ...]
-
-
-def require_builder(options: ExportOptions, command: str) -> Gpu | None:
-    """The GPU that a TensorRT engine will be built on, None for TensorRT-RTX, before any other work.
-
-    command: what to run on a machine with a GPU. Raises UsageError without the library, ExportError without a GPU.
+    command: what to run on the machine with the GPU. Raises UsageError without the library, ExportError without a GPU.
     """
-    kind = "trt-rtx" if options.format == "trt-rtx" else "trt"
-    library = LIBRARIES[kind]
-    missing = importlib.util.find_spec(library) is None
-    if kind == "trt-rtx":
-        if missing:
-            raise UsageError(f"{library} is needed for --format trt-rtx: pip install -e '.[trt-rtx]'.")
+    engine = FORMATS[options.format].engine_of(options)
+    if engine is None:
         return None
-    gpu = find_gpu(options.device)
+    anywhere = ", ".join(kind.name for kind in FORMATS.values() if kind.engine and not kind.needs_gpu)
     elsewhere = (
-        f"run `{command}` on the machine that will use it, or choose --format trt-rtx, which builds here without a GPU"
+        f"{f'run `{command}`' if command else 'export'} on the machine that will use it, or choose the format "
+        f"{anywhere}, which builds here without a GPU"
     )
-    if missing:
+    if not engine.needs_gpu:
+        need(engine.library, engine.extra, f"building engines of {engine.name}")
+        return None
+    if not is_installed(engine.library):
         raise UsageError(
-            f"TensorRT builds the engine, but its Python package is not installed: pip install -e '.[trt]' and "
-            f"{elsewhere}."
+            f"{engine.library} is needed for building engines of {engine.name}, but it is not installed: "
+            f"{install_command(engine.extra)} and {elsewhere}."
         )
-    if gpu is None:
+    here = gpus()
+    if options.device >= len(here):
         raise ExportError(
-            f"TensorRT builds on the GPU that runs the engine, but GPU {options.device} is not here: {elsewhere}."
+            f"{engine.name} builds on the GPU that runs the engine, but GPU {options.device} is not here: {elsewhere}."
         )
-    return gpu
+    return here[options.device]
+
+
+def write(request: Request) -> Written:
+    """Writes the engine of a request, named by the precision that it was built in."""
+    with workshop(request.output) as shop:
+        draft = shop / "engine"
+        engine = write_tensorrt(
+            request.source, request.spec, draft, request.options, gpu=request.gpu, progress=request.progress
+        )
+        precision = engine.description.precision
+        output = request.target.path(request.options, precision)
+        publish(draft, output)
+    return Written(output, precision, engine)
 
 
 def write_tensorrt(
@@ -77,36 +80,37 @@ def write_tensorrt(
     options: ExportOptions,
     *,
     gpu: Gpu | None = None,
-    progress: Progress | None = None,
+    progress: BuildProgress | None = None,
 ) -> BuiltEngine:
     """Builds in a fresh process and writes `output` and `<output>.json`. gpu: as require_builder gave it.
 
     Raises ExportError with the library's reason.
     """
-    kind = options.format if options.format in ENGINES else "trt"
+    engine = FORMATS[options.format].engine_of(options)
+    assert engine is not None, options.format
     profile = profile_of(onnx_file, options)
     dynamic = any(low != high for low, _, high in profile.values())
     with tempfile.TemporaryDirectory(prefix="centermask-") as folder:
         plan_file = Path(folder) / "plan"
         request = PlanRequest(
-            LIBRARIES[kind], str(onnx_file.resolve()), str(plan_file), (profile,) if dynamic else (), options.targets,
-            options.workspace_gib, None if options.timing_cache is None else str(options.timing_cache.resolve()),
+            engine.library, str(onnx_file.resolve()), str(plan_file), (profile,) if dynamic else (), options.targets,
+            options.workspace, None if options.timing_cache is None else str(options.timing_cache.resolve()),
             options.version_compatible, options.hardware_compatibility,
         )  # fmt: skip
-        result = _build(request, Path(folder), options.device if kind == "trt" else None, progress, output)
+        result = _build(request, Path(folder), options.device if engine.needs_gpu else None, progress, output)
         plan = plan_file.read_bytes()
         plan_sha256 = sha256_of(plan_file)
-    if kind == "trt":
+    if engine.needs_gpu:
         built_for = "unknown" if gpu is None else f"{gpu.name} ({gpu.architecture})"
     else:
         built_for = ", ".join(options.targets) or ANY_TARGET
     description = EngineDescription(
         spec=dataclasses.replace(spec, precision=result.precision),
-        builder=NAMES[kind], builder_version=result.version, targets=options.targets, gpu=built_for,
+        builder=engine.name, builder_version=result.version, targets=options.targets, gpu=built_for,
         precision=result.precision, layer_precisions=result.layer_precisions, precisions_from=result.precisions_from,
         source_sha256=sha256_of(onnx_file), plan_sha256=plan_sha256, profiles=(profile,),
         options={
-            "workspace_gib": options.workspace_gib, "version_compatible": options.version_compatible,
+            "workspace_gib": options.workspace, "version_compatible": options.version_compatible,
             "hardware_compatibility": options.hardware_compatibility,
         },
     )  # fmt: skip
@@ -119,7 +123,9 @@ def profile_of(onnx_file: Path, options: ExportOptions) -> Profile:
     (image,) = read_graph(onnx_file, weights=False).graph.input
     fixed = [side.dim_value for side in image.type.tensor_type.shape.dim]  # 0: dynamic
     if not fixed[1] and options.dynamic_imgsz is None:
-        raise UsageError(f"{onnx_file} takes images of any size; --dynamic-imgsz MIN,OPT,MAX must say which.")
+        raise UsageError(
+            f"{onnx_file} takes images of any size; dynamic_imgsz must say which: the smallest, the best, the largest."
+        )
     # the batch that people run most is the one that they name
     batches = (1, options.batch, options.batch) if not fixed[0] else (fixed[0],) * 3
     sizes = options.dynamic_imgsz if not fixed[1] and options.dynamic_imgsz else ((fixed[1], fixed[2]),) * 3
@@ -128,7 +134,7 @@ def profile_of(onnx_file: Path, options: ExportOptions) -> Profile:
 
 
 def _build(
-    request: PlanRequest, folder: Path, device: int | None, progress: Progress | None, output: Path
+    request: PlanRequest, folder: Path, device: int | None, progress: BuildProgress | None, output: Path
 ) -> PlanResult:
     request_file, result_file, log_file = folder / "request.json", folder / "result.json", folder / "log.txt"
     request_file.write_text(json.dumps(dataclasses.asdict(request)))

@@ -18,7 +18,7 @@ from centermask.cli.compare_pictures import ONLY_A_BGR, ONLY_B_BGR, side_by_side
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.evaluation.pictures import CAPTION_HEIGHT, GAP
-from centermask_export.checks.ap import ApDropError, ApReport, verify_ap
+from centermask_export.checks.ap import ApDropError, ApReport, compare_ap
 from centermask_export.checks.objects import Limits, compare_frame, match_objects, start
 from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.errors import UsageError
@@ -278,8 +278,8 @@ def test_ap_falls_where_half_of_the_detections_are_taken_away(small_spec):
     )  # fmt: skip
     scores = whole.scores.copy()
     scores[:, ::2] = 0
-    report = verify_ap(Fixed(spec, whole), Fixed(spec, dataclasses.replace(whole, scores=scores)), dataset)
+    report = compare_ap(Fixed(spec, whole), Fixed(spec, dataclasses.replace(whole, scores=scores)), dataset)
     assert report.images == 1 and not report.ok and min(report.drops.values()) > 0.005
-    assert verify_ap(Fixed(spec, whole), Fixed(spec, whole), dataset, max_ap_drop=0).ok
+    assert compare_ap(Fixed(spec, whole), Fixed(spec, whole), dataset, max_ap_drop=0).ok
     with pytest.raises(UsageError, match="--max-ap-drop must lie between 0 and 1"):
-        verify_ap(Fixed(spec, whole), Fixed(spec, whole), dataset, max_ap_drop=5)
+        compare_ap(Fixed(spec, whole), Fixed(spec, whole), dataset, max_ap_drop=5)

@@ -26,7 +26,7 @@ from centermask.data.formats.layouts import find_split  # noqa: E402
 from centermask.model.torch_network import TorchNetwork  # noqa: E402
 from centermask.model.weights import load_weights  # noqa: E402
 from centermask.opening import find_model, open_network  # noqa: E402
-from centermask_export.checks.ap import verify_ap  # noqa: E402
+from centermask_export.checks.ap import compare_ap  # noqa: E402
 from centermask_export.checks.outputs import compare_networks  # noqa: E402
 from centermask_export.to_onnx import export_onnx  # noqa: E402
 from centermask_export.to_openvino import write_openvino  # noqa: E402
@@ -94,7 +94,7 @@ def test_half_weights_are_half_the_file_and_round_no_more_than_halves(weights, r
 def test_ap_is_that_of_pytorch(weights, released, dataset):
     few = dataclasses.replace(dataset, images=dataset.images[:4])
     with OpenVinoNetwork(released / "fp32" / f"{NAME}.xml", threads=1) as network:
-        report = verify_ap(weights, network, few, max_ap_drop=0.002)
+        report = compare_ap(weights, network, few, max_ap_drop=0.002)
     assert report.ok and report.images == 4
     assert max(map(abs, report.drops.values())) <= 0.002
     assert report.actual["segm"]["AP"] > 0.1  # the other three images count as missed
@@ -192,7 +192,7 @@ def test_a_file_that_is_no_onnx_leaves_the_older_model(write, tmp_path, small_sp
     [
         ({"precision": "int4"}, "no precision 'int4'"),
         ({"output": "model.onnx"}, r"is not \.xml"),
-        ({"graph_level": "heads"}, "needs --graph peaks"),
+        ({"graph_level": "heads"}, "needs a graph of level peaks"),
     ],
 )
 def test_wishes_that_make_no_sense_are_refused(small_spec, tmp_path, change, words):

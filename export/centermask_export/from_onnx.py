@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported ONNX file -> what is made of it. No torch: an ONNX file becomes an engine where it will run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from centermask_export.engines.build_engine import BuildProgress
+from centermask_export.engines.to_tensorrt import require_builder
+from centermask_export.formats import Format
+from centermask_export.onnx_file import read_graph, read_spec
+from centermask_export.options import ExportOptions, size_text, sized
+from centermask_export.output import Target
+from centermask_export.refusals import format_of, refuse_output
+from centermask_export.request import Request, Written
+from centermask_runtime.errors import ModelError, UsageError
+from centermask_runtime.spec import ModelSpec
+
+
+def convert_onnx(
+    onnx_file: Path, folder: Path, output: Path | None, options: ExportOptions, *, progress: BuildProgress | None = None
+) -> Written:
+    """Writes the artefact, in `folder` under a name that says what it is unless `output` names it.
+
+    Raises UsageError where the options ask for another graph than the file has, ModelError where it needs the weights.
+    """
+    kind = format_of(options)
+    if not can_be_made_of_onnx(kind):
+        raise ModelError(
+            f"{onnx_file} is exported already; the format {kind.name} is made of the .safetensors weights."
+        )
+    spec = read_spec(onnx_file)
+    options = _fitting(onnx_file, spec, options)
+    kind = format_of(options)
+    refuse_output(kind, output)
+    gpu = require_builder(options)
+    target = Target(folder, onnx_file.stem, kind.ending, output, of_artefact=True)
+    return kind.write(Request(onnx_file, spec, target, options, gpu, progress))
+
+
+def can_be_made_of_onnx(kind: Format) -> bool:
+    """Whether an ONNX file that exists will do in place of the weights."""
+    return kind.made_of_onnx and kind.ending != ".onnx"
+
+
+def _fitting(onnx_file: Path, spec: ModelSpec, options: ExportOptions) -> ExportOptions:
+    """The options with what the file has already. Raises UsageError where they ask for something else."""
+    rounds = spec.precision == "fp32" and options.precision in format_of(options).rounds
+    asked_for = {
+        "precision": options.precision not in ("fp32", spec.precision) and not rounds,
+        "graph": options.graph not in ("peaks", spec.graph_level),
+        "imgsz": options.imgsz is not None and options.imgsz != spec.input_hw,
+        "opset": options.opset is not None,
+    }
+    for name, differs in asked_for.items():
+        if differs:
+            raise UsageError(
+                f"{name} cannot change {onnx_file}, which is exported already ({spec.precision}, level "
+                f"{spec.graph_level}, {size_text(spec.input_hw)}); export the .safetensors weights again."
+            )
+    (image,) = read_graph(onnx_file, weights=False).graph.input
+    fixed, *sides = (side.dim_value for side in image.type.tensor_type.shape.dim)
+    if fixed and (options.dynamic or options.batch not in (1, fixed)):
+        raise UsageError(
+            f"{onnx_file} takes batches of {fixed} only; export the weights again with this batch, or a dynamic one."
+        )
+    if options.dynamic_imgsz is not None and all(sides):
+        raise UsageError(
+            f"{onnx_file} takes images of {sides[0]}x{sides[1]} only; export the weights again with dynamic_imgsz."
+        )
+    if options.dynamic_imgsz is not None:
+        sized(spec, options)
+    precision = options.precision if rounds else spec.precision
+    return dataclasses.replace(options, precision=precision, graph=spec.graph_level, imgsz=None)

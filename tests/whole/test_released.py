@@ -15,7 +15,7 @@ from centermask.evaluation.evaluate import evaluate
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights
 from centermask.opening import find_model
-from centermask_export.export import export_checked
+from centermask_export.from_weights import export_checked
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.sources.video import VideoSource

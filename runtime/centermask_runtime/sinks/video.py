@@ -157,8 +157,7 @@ class VideoWriter(AllOrNothing):
 
     def discard(self) -> None:
         """Gives up: nothing stays on disk."""
-        with suppress(
-            self._av.FFmpegError, OSError
-        ):  # what failed, or has no frame, cannot write its end; it goes anyway
+        # What failed, or has no frame, cannot write its end; it goes anyway.
+        with suppress(self._av.FFmpegError, OSError):
             self._container.close()
         self._file.discard()

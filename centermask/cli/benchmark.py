@@ -13,7 +13,8 @@ from centermask.cli.options import device_options, model_option, threads_option
 from centermask.cli.tables import speed_table
 from centermask.opening import open_pipeline
 from centermask_runtime.device import Device
-from centermask_runtime.sources.files import video_frames
+from centermask_runtime.errors import DataError
+from centermask_runtime.sources.video import VideoSource
 from centermask_runtime.speed import SpeedReport, measure
 
 
@@ -40,7 +41,11 @@ def benchmark(
 
     def timed(stage_times: bool) -> SpeedReport:
         with open_pipeline(model, place, threads, stage_times=stage_times, conf=conf) as pipeline:
-            return measure(pipeline, (frame.image for frame in video_frames(source)), warmup=warmup, limit=frames)
+            with VideoSource(source) as video:
+                speed = measure(pipeline, (frame.image for frame in video), warmup=warmup, limit=frames)
+            if video.skipped:  # the video is damaged before as many frames as were asked for
+                raise DataError(video.skipped[0])
+            return speed
 
     report = timed(stage_times=False)
     if not report.has_stage_times:  # of a GPU at full speed

@@ -25,8 +25,8 @@ from centermask_runtime.errors import DataError, ExportError, UsageError
 from centermask_runtime.images import write_picture
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.selection import Selection
-from centermask_runtime.sources.files import frames as frames_of
-from centermask_runtime.sources.files import is_stream
+from centermask_runtime.sources.addresses import is_address
+from centermask_runtime.sources.opening import open_source
 
 
 @click.command()
@@ -56,25 +56,25 @@ def compare(
     are compared. Objects are matched by class and box, so their order does not matter. With a limit, differences beyond
     it end in exit code 5.
     """
-    if is_stream(source):
+    if is_address(source):
         raise UsageError(f"--source {source} is a stream's address, and compare takes files: record it, then compare.")
     place = Device.of(device, cuda_driver)
     limits = comparing.Limits(max_score_diff, max_box_diff, min_mask_iou, max_unmatched)
-    skipped: list[str] = []
     with contextlib.ExitStack() as stack:
         networks = [stack.enter_context(open_network(model, place, threads)) for model in (a, b)]
         one, other = (Pipeline(network, Selection.of(network.spec, conf=conf)) for network in networks)
         result = comparing.start(one, other, (a, b))
         progress = stack.enter_context(bar())
         task = progress.add_task("compare", total=None, note="")
-        for frame in itertools.islice(frames_of(source, skipped.append), frames):
+        opened = stack.enter_context(open_source(source))
+        for frame in itertools.islice(opened, frames):
             found_a, found_b, difference = comparing.compare_frame(result, one, other, frame.image)
             if output is not None:
                 name = frame.name if Path(frame.name).suffix else f"{frame.name}.png"
                 write_picture(output / name, side_by_side(frame.image, found_a, found_b, difference, (a, b)))
             progress.update(task, advance=1, note=f"{frame.name}: {len(difference.pairs)} objects in both")
         descriptions = one.network.description, other.network.description
-    for sentence in skipped:
+    for sentence in opened.skipped:
         click.echo(f"Skipped: {sentence}", err=True)
     if not result.frames:
         raise DataError(f"No image or frame of {source} could be read; check it.")
@@ -83,7 +83,9 @@ def compare(
     if output is not None:
         click.echo(f"Pictures in {output}", err=as_json)
     if as_json:
-        click.echo(json.dumps({**result.to_dict(), "skipped": skipped, "failures": failures, "ok": not failures}))
+        click.echo(
+            json.dumps({**result.to_dict(), "skipped": opened.skipped, "failures": failures, "ok": not failures})
+        )
     if failures:
         raise ExportError(f"{a} and {b} differ on {result.frames} frames: {'; '.join(failures)}.")
 

@@ -19,8 +19,8 @@ from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.predict import RESULTS, Summary, outputs, run
 from centermask_runtime.reference.overlay import DrawStyle
-from centermask_runtime.sources.files import video_frames, video_info
 from centermask_runtime.sources.opening import open_source
+from centermask_runtime.sources.video import VideoSource
 from centermask_runtime.speed import measure
 
 MODEL = "nuclei_dla_46c"
@@ -45,7 +45,8 @@ def demo(samples: Path, output: Path) -> None:
     from centermask_export.from_weights import export_checked  # needs torch
 
     console = Console()
-    count = video_info(clip).count or 0
+    with VideoSource(clip) as video:
+        count = video.info.count or 0
     console.print(f"An export, the sample images, a clip of {count} frames, a measurement: some minutes on a CPU.")
     artefact = output / f"{MODEL}.onnx"
     console.rule("1. Export to ONNX")
@@ -58,15 +59,16 @@ def demo(samples: Path, output: Path) -> None:
         pictures = [read_image(path) for path in image_files(output / "images")]
         console.rule("3. Sample clip")
         console.print(f"{count} frames: about {count / found.fps:.0f} seconds, and drawing.")
-        scanned, video = _segment(pipeline, clip, output / "clip"), output / "clip" / CLIP
-        console.print(f"{scanned.objects} nuclei in {scanned.frames} frames: {video}")
-        pictures += _stills(video, 2)
+        scanned, drawn = _segment(pipeline, clip, output / "clip"), output / "clip" / CLIP
+        console.print(f"{scanned.objects} nuclei in {scanned.frames} frames: {drawn}")
+        pictures += _stills(drawn, 2)
         sheet = output / "contact_sheet.png"
         write_picture(sheet, contact_sheet(pictures))
         console.rule("4. Speed")
-        speed = measure(pipeline, (frame.image for frame in video_frames(clip)), limit=TIMED)
+        with VideoSource(clip) as video:
+            speed = measure(pipeline, (frame.image for frame in video), limit=TIMED)
         console.print(speed_table(speed))
-    console.print(f"\nPictures: {sheet}\nVideo:    {video}\nResults:  {output / 'clip' / RESULTS} (COCO)")
+    console.print(f"\nPictures: {sheet}\nVideo:    {drawn}\nResults:  {output / 'clip' / RESULTS} (COCO)")
 
 
 def _segment(pipeline: Pipeline, source: Path, folder: Path) -> Summary:
@@ -79,8 +81,9 @@ def _segment(pipeline: Pipeline, source: Path, folder: Path) -> Summary:
     return summary
 
 
-def _stills(video: Path, count: int) -> list[Any]:
+def _stills(path: Path, count: int) -> list[Any]:
     """Frames spread evenly over a video."""
-    total = video_info(video).count or count
-    wanted = {total * (2 * n + 1) // (2 * count) for n in range(count)}
-    return [frame.image for frame in video_frames(video) if frame.index in wanted]
+    with VideoSource(path) as video:
+        total = video.info.count or count
+        wanted = {total * (2 * n + 1) // (2 * count) for n in range(count)}
+        return [frame.image for frame in video if frame.index in wanted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from centermask_runtime.closing import Closing
@@ -94,57 +94,3 @@ def matching_images(pattern: str) -> FileSource:
         fixed.append(part)
     root = Path(*fixed)
     return FileSource(found, root.resolve().name, root)
-
-
-def is_stream(source: str | Path) -> bool:
-    """Whether it is an address. To go: use addresses.is_address."""
-    from centermask_runtime.sources.addresses import is_address
-
-    return is_address(source)
-
-
-def is_video(source: str | Path) -> bool:
-    """Whether it is an address or a video file. To go: use SourceInfo.is_video."""
-    return is_stream(source) or (Path(source).is_file() and not is_image_file(Path(source)))
-
-
-def frames(source: str | Path, on_skip: Callable[[str], None] | None = None) -> Iterator[Frame]:
-    """The frames of a source; what is skipped goes to `on_skip`, or is raised. To go: use open_source."""
-    from centermask_runtime.sources.opening import open_source
-
-    opened = open_source(source)
-
-    def each() -> Iterator[Frame]:
-        with opened:
-            told = 0
-            for frame in opened:
-                told = tell(told)
-                yield frame
-            tell(told)
-
-    def tell(told: int) -> int:
-        for sentence in opened.skipped[told:]:
-            if on_skip is None or opened.info.is_video:
-                raise DataError(sentence)
-            on_skip(sentence)
-        return len(opened.skipped)
-
-    return each()
-
-
-def video_frames(source: str | Path) -> Iterator[Frame]:
-    """The frames of a video, whose damaged end raises DataError. To go: use VideoSource."""
-    from centermask_runtime.sources.video import VideoSource
-
-    with VideoSource(source) as opened:
-        yield from opened
-        if opened.skipped:
-            raise DataError(opened.skipped[0])
-
-
-def video_info(source: str | Path) -> SourceInfo:
-    """What is known of a video. To go: use VideoSource(...).info."""
-    from centermask_runtime.sources.video import VideoSource
-
-    with VideoSource(source) as opened:
-        return opened.info

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,17 @@ PARTS_OF_RUN = Bound(
     "parts of the run, between 0 and 1 (of 90 epochs the 60th is 0.667)",
     lambda parts: all(0 < part < 1 for part in parts),
 )
+
+SHORTCUTS = {  # settings that people change at each training, by the names they have elsewhere
+    "epochs": "train.epochs",
+    "steps": "train.steps",
+    "batch": "train.batch",
+    "lr": "train.lr",
+    "workers": "train.workers",
+    "seed": "train.seed",
+    "patience": "train.patience",
+    "imgsz": "input.size",
+}
 
 
 @dataclass(frozen=True)
@@ -205,6 +216,19 @@ def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Confi
         _override(values, override)
     config: Config = _build(Config, values, source, "")
     return config
+
+
+def shortcut_overrides(settings: Mapping[str, int | float | None]) -> list[str]:
+    """Turns values of SHORTCUTS into overrides, without those that are None. Raises UsageError for another name."""
+    overrides = []
+    for name, value in settings.items():
+        if name not in SHORTCUTS:
+            raise UsageError(f"There is no setting '{name}'; {did_you_mean(name, SHORTCUTS)}")
+        if value is not None:
+            overrides.append(f"{SHORTCUTS[name]}={[value, value] if name == 'imgsz' else value}")
+    if settings.get("epochs") is not None and settings.get("steps") is None:
+        overrides.append("train.steps=null")  # the config's steps would win
+    return overrides
 
 
 def _override(values: Any, override: str) -> None:

@@ -19,6 +19,7 @@ from centermask.config import (
     TrainConfig,
     load_config,
     parse_config,
+    shortcut_overrides,
 )
 from centermask.model import network
 from centermask_runtime.errors import UsageError
@@ -171,6 +172,17 @@ def test_a_wrong_override_is_named(override, sentence):
     with pytest.raises(UsageError) as caught:
         parse_config("name: x", "file", [override])
     assert str(caught.value).startswith(sentence)
+
+
+def test_shortcuts_are_overrides_under_names_that_people_know():
+    text = "name: x\ntrain: {steps: 7}"
+    config = parse_config(text, "file", shortcut_overrides({"epochs": 3, "lr": 1e-5, "imgsz": 320, "seed": None}))
+    assert config.train.epochs == 3 and config.train.steps is None and config.input.size == (320, 320)
+    assert config.train.lr == 1e-5 and config.train.seed == 0
+    config = parse_config(text, "file", shortcut_overrides({"epochs": 3, "steps": 5, "workers": 0}))
+    assert config.train.steps == 5 and config.train.workers == 0
+    with pytest.raises(UsageError, match=r"There is no setting 'epoch'; did you mean 'epochs'\?"):
+        shortcut_overrides({"epoch": 1})
 
 
 def test_an_override_of_a_file_without_sections_is_no_crash():

@@ -12,10 +12,9 @@ from rich.console import Console
 from centermask.cli.completion import complete_config, complete_model
 from centermask.cli.options import open_dataset
 from centermask.cli.tables import metrics_table, weights_table
-from centermask.config import load_config
+from centermask.config import load_config, shortcut_overrides
 from centermask.opening import find_model
 from centermask.training.interrupt import Terminated
-from centermask.training.schedule import full_rate
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.packages import need
 
@@ -63,7 +62,7 @@ TERMINATED = 143  # 128 + SIGTERM, as shells have it
 @click.option("--resume", type=click.Path(path_type=Path), help="Continue the run in this folder.")
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw results, batches, curves into the run.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run folder.")
-@click.option("--quiet", is_flag=True, help="No progress bar and no table of epochs, only the result.")
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
 def train(
     config: Path | None, data: Path | None, annotations: Path | None, images: Path | None,
     val_annotations: Path | None, val_images: Path | None, weights: str | None, compile: bool,
@@ -89,62 +88,46 @@ def train(
         )
     if resume is not None:
         _only_how_to_resume(click.get_current_context())
+    elif config is None:
+        raise UsageError("Name what to train by --config, such as dla_34, or a run by --resume.")
     else:
-        if config is None:
-            raise UsageError("Name what to train by --config, such as dla_34, or a run by --resume.")
         compiled = ("train.compile=true",) if compile else ()
-        settings = load_config(config, (*_as_overrides(shortcuts), *compiled, *overrides))
+        settings = load_config(config, (*shortcut_overrides(shortcuts), *compiled, *overrides))
         if annotations is not None and (val_annotations is None or val_images is None):
             raise UsageError(f"--annotations {annotations} needs --val-annotations and --val-images to validate on.")
         start = None if weights is None else _weights_file(weights)
         train_set = open_dataset(data, "train", annotations, images)
         val_set = open_dataset(data, "val", val_annotations, val_images)
-    from centermask.training.progress import TrainingDisplay  # these need torch: seconds
-    from centermask.training.run_folder import DataSource, RunFolder
+    from centermask.training.progress import open_display  # these need torch: seconds
+    from centermask.training.run_folder import RunFolder
+    from centermask.training.start import add_listeners, resumed_trainer
     from centermask.training.trainer import Trainer
 
+    display = open_display(quiet=quiet)
     if resume is not None:
-        run = RunFolder(resume)
-        settings, sources = run.read()
-        train_set, val_set = (source.load() for source in sources)
+        trainer = resumed_trainer(RunFolder(resume), device=device, devices=num_gpus, display=display)
     else:
         run = RunFolder.choose(output, name or settings.name)
-    display = TrainingDisplay(quiet=quiet)
-    trainer = Trainer(settings, train_set, val_set, run, device=device, devices=num_gpus, display=display)
-    run, others = trainer.run, not trainer.group.main
-    if resume is not None:
-        trainer.resume()
-    else:  # nothing is written before all of it is known to go together
+        trainer = Trainer(settings, train_set, val_set, run, device=device, devices=num_gpus, display=display)
         if start is not None:
             report = trainer.start_from(start)
-            Console(quiet=quiet or others).print(weights_table(report))
-        trainer.make_run_folder((DataSource.of(train_set), DataSource.of(val_set)))
-    if plots:
-        from centermask.training.listeners.plots import add_plots  # needs matplotlib
-
-        add_plots(trainer.callbacks)
-    if tensorboard:
-        from centermask.training.listeners.tensorboard_events import add_tensorboard  # needs tensorboard
-
-        add_tensorboard(trainer.callbacks)
-    meant, batch = settings.train.lr_batch, settings.train.batch
-    if meant not in (None, batch):
-        trainer.display.say(
-            f"Learning rate {full_rate(settings.train):.4g}: train.lr {settings.train.lr:g} is for batch {meant}, "
-            f"not {batch}."
-        )
+            Console(quiet=quiet or not trainer.group.main).print(weights_table(report))
+    run, is_main = trainer.run, trainer.group.main
+    add_listeners(trainer.callbacks, plots=plots, tensorboard=tensorboard)
     try:
         result = trainer.fit()
     except KeyboardInterrupt as stopped:
-        if not trainer.group.main:
+        if not is_main:
             raise SystemExit from None
         again = f"; go on with: centermask train --resume {run.path}" if run.checkpoint.exists() else ""
-        click.echo(f"Stopped after step {trainer.step}{again}", err=True)
+        click.echo(f"Stopped after step {trainer.state.step}{again}", err=True)
         if isinstance(stopped, Terminated):
             raise SystemExit(TERMINATED) from None
         raise
-    title = f"{run.best}, mask threshold {result.spec.mask_threshold}"
-    Console(quiet=others).print(metrics_table(result.metrics, title))
+    if is_main:
+        title = f"The best weights, at their mask threshold of {result.spec.mask_threshold}"
+        Console().print(metrics_table(result.metrics, title))
+        click.echo(run.best)  # not by rich, which would break a long path
 
 
 def _only_how_to_resume(context: click.Context) -> None:
@@ -162,20 +145,3 @@ def _weights_file(weights: str) -> Path:
     if not path.is_file():
         raise ModelError(f"There is no weights file {path}.")
     return path
-
-
-def _as_overrides(shortcuts: dict[str, int | float | None]) -> list[str]:
-    keys = {
-        "epochs": "train.epochs",
-        "steps": "train.steps",
-        "patience": "train.patience",
-        "batch": "train.batch",
-        "lr": "train.lr",
-        "workers": "train.workers",
-        "seed": "train.seed",
-    }
-    given = {name: value for name, value in shortcuts.items() if value is not None}
-    size = given.pop("imgsz", None)
-    square = [] if size is None else [f"input.size=[{size}, {size}]"]
-    length = ["train.steps=null"] if "epochs" in given and "steps" not in given else []
-    return [*(f"{keys[name]}={value}" for name, value in given.items()), *length, *square]

@@ -1,78 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that a training needs to go on as if it had never stopped, as one dictionary of tensors and plain values.
+"""A checkpoint is one dictionary of tensors and plain values, from which a training goes on as if it had not stopped.
 
-There is no random state in it: what is drawn depends on (seed, epoch, image) alone.
+It holds the Learner's state (model, average, optimizer, loss scale), the TrainingState, and what the two belong to:
+config, data set, version, provenance of the weights.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from centermask import __version__
-from centermask.config import parse_config
+from centermask.config import Config, parse_config
+from centermask.data.dataset import Dataset
+from centermask.training.learner import Learner
+from centermask.training.state import TrainingState
 from centermask_runtime.errors import CenterMaskError, DataError, some
 
-if TYPE_CHECKING:
-    from centermask.training.trainer import Trainer
 
-
-def checkpoint_of(trainer: Trainer) -> dict[str, object]:
-    """To be called by all processes; the same for each."""
+def checkpoint_of(config: Config, dataset: Dataset, learner: Learner, state: TrainingState) -> dict[str, Any]:
     return {
         "version": __version__,
-        "config": trainer.config.to_yaml(),
-        "model": trainer.model.state_dict(),
-        "average": trainer.average.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "precision": trainer.fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
-        "provenance": trainer.spec.provenance,
-        "data": _data_of(trainer),
-        "epoch": trainer.epoch,
-        "batch": trainer.batch,
-        "step": trainer.step,
-        "loss_sum": trainer.group.sum(*trainer.loss_sum.tolist()),
-        "best_ap": trainer.best_ap,
-        "best_epoch": trainer.best_epoch,
-        "seconds": trainer.seconds,
+        "config": config.to_yaml(),
+        "data": _data_of(dataset),
+        "state": state.to_dict(),
+        **learner.state_dict(),
     }
 
 
-def restore(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Raises CenterMaskError when the checkpoint is another config's, DataError when another version's or data's."""
+def restore(saved: dict[str, Any], path: Path, config: Config, dataset: Dataset, learner: Learner) -> TrainingState:
+    """Puts the weights of a checkpoint, read from `path`, into the learner; returns where the training stood.
+
+    Raises CenterMaskError when the checkpoint is another config's, DataError when another version's or data set's.
+    """
     try:
-        if parse_config(state["config"], "the checkpoint") != trainer.config:
-            raise CenterMaskError(
-                f"{trainer.run.path} was started with another config; resume it with its own args.yaml."
-            )
-        before, now = state["data"], _data_of(trainer)
+        if parse_config(saved["config"], "the checkpoint") != config:
+            raise CenterMaskError(f"{path.parent} was started with another config; resume it with its own args.yaml.")
+        before, now = saved["data"], _data_of(dataset)
         if before != now:
             raise DataError(
-                f"{trainer.samples.dataset.annotation_file} has changed: {_words(before)} when {trainer.run.path} was "
-                f"saved, {_words(now)} now; put it back, or start a new run with --weights."
+                f"{dataset.annotation_file} has changed: {_words(before)} when {path.parent} was saved, {_words(now)} "
+                "now; put it back, or start a new run from its weights."
             )
-        trainer.model.load_state_dict(state["model"])
-        trainer.average.model.load_state_dict(state["average"])
-        trainer.average.steps = state["step"]
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.fabric.strategy.precision.load_state_dict(state["precision"])
-        trainer.spec = dataclasses.replace(trainer.spec, provenance=state["provenance"])
-        trainer.epoch, trainer.batch, trainer.step = state["epoch"], state["batch"], state["step"]
-        if trainer.group.main:  # it is the sum of all processes
-            trainer.loss_sum.copy_(trainer.loss_sum.new_tensor(state["loss_sum"]))
-        trainer.best_ap, trainer.best_epoch = state["best_ap"], state["best_epoch"]
-        trainer.seconds = state["seconds"]
+        state = TrainingState.from_dict(_state_of(saved), learner.fabric.device)
+        learner.load_state_dict(saved)
+        return state
     except KeyError as error:
-        wrote = state.get("version", "0.1.0")
+        wrote = saved.get("version", "0.1.0")
         raise DataError(
-            f"{trainer.run.checkpoint} has no {error}, as it was written by centermask {wrote}, and this is "
-            f"{__version__}; resume it with that version, or start from its weights with --weights."
+            f"{path} has no {error}, as it was written by centermask {wrote}, and this is {__version__}; resume it "
+            "with that version, or start a new run from its weights."
         ) from error
 
 
-def _data_of(trainer: Trainer) -> dict[str, Any]:
+def _state_of(saved: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the TrainingState, which the first checkpoints had beside the weights."""
+    state: dict[str, Any] = saved["state"] if "state" in saved else {**saved, "step_in_epoch": saved["batch"]}
+    return state
+
+
+def _data_of(dataset: Dataset) -> dict[str, Any]:
     """What the steps of an epoch and the model's outputs depend on."""
-    dataset = trainer.samples.dataset
     return {"images": len(dataset), "classes": list(dataset.class_names), "category_ids": list(dataset.category_ids)}
 
 

@@ -14,7 +14,7 @@ from centermask.model.network import CenterMaskNet
 class WeightAverage:
     """A second model that follows the trained one: average += (1 - decay) * (weights - average), integers copied.
 
-    At step n the decay is at most (1 + n) / (10 + n), so that the average forgets the random start.
+    After n steps the decay is at most (1 + n) / (10 + n), so that the average forgets the random start.
     """
 
     def __init__(self, model: CenterMaskNet, decay: float) -> None:
@@ -22,12 +22,12 @@ class WeightAverage:
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self.decay = decay
-        self.steps = 0
 
     @torch.no_grad()
-    def update(self, model: CenterMaskNet) -> None:
-        self.steps += 1
-        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+    def update(self, model: CenterMaskNet, step: int) -> None:
+        """Moves the average towards the weights. step: counted from 0."""
+        taken = step + 1
+        weight = 1 - min(self.decay, (1 + taken) / (10 + taken))
         current = model.state_dict()
         for name, average in self.model.state_dict().items():
             if average.dtype.is_floating_point:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM at moments of the trainer's choosing, so that no step is left half done."""
+"""DeferredInterrupt holds Ctrl-C and SIGTERM back until the trainer polls for them, so that it finishes its step."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a cluster that wants its machine ba
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: as Ctrl-C, with another exit code."""
+    """SIGTERM came: it stops a training as Ctrl-C does, with another exit code."""
 
 
 class DeferredInterrupt:
-    """A context manager in which the first SIGINT or SIGTERM waits for a look() and a second one interrupts at once.
+    """A context manager in which the first SIGINT or SIGTERM waits for a poll() and a second one interrupts at once.
 
     announce: whether the first one is answered on stderr at once, as a step can take many seconds.
-    Outside of the main thread, where Python allows no handler, nothing changes.
+    Outside of the main thread, where Python allows no handler, signals are left as they are.
     """
 
     def __init__(self, *, announce: bool = False) -> None:
@@ -45,20 +45,20 @@ class DeferredInterrupt:
         self._before = {}
 
     @property
-    def asked(self) -> bool:
+    def is_pending(self) -> bool:
         return self._number is not None
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Raises KeyboardInterrupt if Ctrl-C was pressed, and Terminated if SIGTERM came."""
-        if self.asked:
+        if self.is_pending:
             self.stop()
 
     def stop(self) -> None:
-        """Raises as look() does, and also if it was another process that was asked to stop."""
+        """Raises as poll() does, and also if it was another process that was asked to stop."""
         raise Terminated if self._number == signal.SIGTERM else KeyboardInterrupt
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.look()
+        self.poll()
         self._number = number
         if self._announce:
             with contextlib.suppress(OSError):  # closed

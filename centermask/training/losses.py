@@ -7,6 +7,7 @@ Deviation, with its reason: both maps are turned into probabilities first and sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,20 +37,28 @@ class Losses(NamedTuple):
     saliency: Tensor
 
 
-def counts_of(batch: Batch) -> Counts:
-    height, width = batch.saliency.shape[2:]
-    return Counts(len(batch.labels), int(batch.saliency_present.sum()) * height * width)
+LOSS_NAMES = Losses._fields
+
+
+def counts_of(batches: Sequence[Batch]) -> Counts:
+    """The counts of several micro-batches together; zeros where there are none."""
+    objects, pixels = 0, 0
+    for batch in batches:
+        height, width = batch.saliency.shape[2:]
+        objects += len(batch.labels)
+        pixels += int(batch.saliency_present.sum()) * height * width
+    return Counts(objects, pixels)
 
 
 def centermask_losses(
     outputs: TrainingOutputs, batch: Batch, weights: LossConfig, counts: Counts | None = None
 ) -> Losses:
-    """Each part is averaged over the objects of the batch (the saliency over its pixels) before its weight.
+    """Each part of the loss is averaged over the objects of the batch (the saliency over its pixels) and then weighted.
 
-    counts: of the whole batch, where this is a part of it; the losses of the parts then sum up to those of the whole.
-    Of an hourglass, the mean over its stacks (as CenterNet's code: the sum, divided by their number).
+    counts: those of the whole batch, if `batch` is a part of it; the losses of the parts then sum up to those of the
+    whole. For an hourglass, the losses are the mean over its stacks (CenterNet's code: their sum over their number).
     """
-    counts = counts or counts_of(batch)
+    counts = counts or counts_of([batch])
     stacks = [_losses_of_stack(stack, batch, weights, counts) for stack in (*outputs.early, outputs)]
     if len(stacks) == 1:
         return stacks[0]

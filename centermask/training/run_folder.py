@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import LAYOUTS, Split
 from centermask_runtime.errors import CenterMaskError, DataError, UsageError, did_you_mean
 from centermask_runtime.partial_file import PartialFile, write_whole
+
+Row = Mapping[str, float | int]  # a line of results.csv
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class DataSource:
 
 @dataclass(frozen=True)
 class RunFolder:
+    """Where the files of a run are, and how each is written and read."""
+
     path: Path
 
     @property
@@ -80,7 +85,7 @@ class RunFolder:
             (self.path / "weights").mkdir(parents=True)
         except OSError as error:
             raise UsageError(
-                f"The run folder {self.path} cannot be made ({error.strerror}); choose another --output."
+                f"The run folder {self.path} cannot be made ({error.strerror}); choose another folder."
             ) from error
         write_whole(self.path / "args.yaml", config.to_yaml().encode())
         data = json.dumps([dataclasses.asdict(source) for source in sources], indent=1)
@@ -96,7 +101,7 @@ class RunFolder:
             ) from error
         return load_config(self.path / "args.yaml"), (train, val)
 
-    def append_results(self, row: dict[str, float | int]) -> None:
+    def append_results(self, row: Row) -> None:
         """Adds an epoch. One that is there already, from a run that was killed before its checkpoint, is replaced."""
         shown = {key: f"{value:.6g}" if isinstance(value, float) else str(value) for key, value in row.items()}
         rows: list[dict[str, str]] = []
@@ -122,8 +127,7 @@ class RunFolder:
         except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
             kept = " the one before is kept:" if self.checkpoint.exists() else ""
             raise CenterMaskError(
-                f"{self.checkpoint} cannot be written;{kept} make room on the disk, then go on with "
-                f"centermask train --resume {self.path}."
+                f"{self.checkpoint} cannot be written;{kept} make room on the disk, then resume {self.path}."
             ) from error
 
     def load_checkpoint(self) -> dict[str, object]:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validation during a training and at its end, where the mask threshold is chosen; the processes share the images."""
+"""Validation during a training and at its end, where the mask threshold is chosen. The processes share the images."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +20,42 @@ from centermask.training.distributed import Group
 from centermask.training.interrupt import DeferredInterrupt
 from centermask.training.progress import TrainingDisplay
 from centermask.training.run_folder import RunFolder
+from centermask_runtime.errors import DataError
 from centermask_runtime.spec import ModelSpec
+
+NOT_MEASURED = {kind: {"AP": math.nan, "AP50": math.nan} for kind in ("bbox", "segm")}
 
 
 @dataclass(frozen=True)
 class TrainingResult:
+    """What a training has come to: the best weights, measured on the validation set at the chosen mask threshold."""
+
+    run: RunFolder  # run.best and run.last are the weights files
     spec: ModelSpec
-    metrics: dict[str, dict[str, float]]  # of the best weights, at the chosen mask threshold
-    mask_threshold_ap: dict[float, float]
+    metrics: dict[str, dict[str, float]]  # "bbox" and "segm" -> "AP", "AP50", ...
+    mask_threshold_ap: dict[float, float]  # mask AP at each threshold that was tried
     results: list[dict[str, Any]]  # COCO results that metrics are of
+
+
+def check_datasets(train_set: Dataset, val_set: Dataset) -> None:
+    """Raises DataError unless one can be trained on and the other validated on."""
+    train, val = (set(zip(one.category_ids, one.class_names, strict=True)) for one in (train_set, val_set))
+    if train != val:
+        number, name = min(train ^ val)
+        raise DataError(
+            f"{val_set.annotation_file} and {train_set.annotation_file} have different categories, {number} '{name}' "
+            "is in one of them only; training and validation need the same ids with the same names."
+        )
+    if not len(train_set):
+        raise DataError(f"{train_set.annotation_file} has no image to train on.")
+    if all(one.crowd for index in range(len(val_set)) for one in val_set.objects(index)):
+        raise DataError(f"{val_set.annotation_file} has no object but crowds, so there is nothing to validate on.")
 
 
 @dataclass(frozen=True)
 class Validator:
+    """Measures weights on the validation set, the same in each process."""
+
     dataset: Dataset
     device: torch.device
     group: Group
@@ -43,8 +67,8 @@ class Validator:
         return Share(self.group.rank, self.group.size, self.group.join, self.group.together)
 
     def measure(self, model: CenterMaskNet, spec: ModelSpec) -> Evaluation:
-        """AP of the averaged weights, the same for each process."""
-        self.group.same_buffers(model)
+        """Computes the AP of a model through the pipeline that users run."""
+        self.group.share_buffers(model)
         return evaluate(TorchNetwork(model, spec), self.dataset, progress=self._watched, share=self._share)
 
     def choose_threshold(self, run: RunFolder) -> TrainingResult:
@@ -60,11 +84,11 @@ class Validator:
                 save_weights(path, weights.state_dict(), spec, config)
         spec = dataclasses.replace(spec, mask_threshold=threshold)
         evaluation = self.measure(model, spec)
-        return TrainingResult(spec, evaluation.metrics, table, evaluation.results)
+        return TrainingResult(run, spec, evaluation.metrics, table, evaluation.results)
 
     def _watched(self, indices: Iterator[int], count: int, title: str) -> Iterator[int]:
-        """A loop over images that shows itself and stops on Ctrl-C; several processes stop together, after it."""
+        """Shows a loop over images, and stops it on Ctrl-C; several processes stop together, after it."""
         for index in self.display.wrap(indices, count, title):
             if self.group.size == 1:
-                self.interrupt.look()
+                self.interrupt.poll()
             yield index

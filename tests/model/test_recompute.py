@@ -15,7 +15,7 @@ from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
 from centermask.model.dla import DLA, dla_34, dla_46c
 from centermask.model.hourglass import Hourglass
-from centermask.training.run_folder import DataSource, RunFolder
+from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask_runtime.errors import UsageError
 
@@ -92,10 +92,9 @@ def test_a_training_ends_with_the_same_weights(tmp_path):
         )
         config = Config("tiny", ModelConfig("dla_46c", 16, 8, max_detections=10), InputConfig((64, 64)), train)
         trainer = Trainer(config, *datasets, RunFolder(tmp_path / str(recompute)), device="cpu")
-        trainer.make_run_folder((DataSource.of(datasets[0]), DataSource.of(datasets[1])))
         trainer.fit()
-        assert trainer.model.base.recompute == recompute
-        states.append(trainer.average.model.state_dict())
+        assert trainer.learner.model.base.recompute == recompute
+        states.append(trainer.learner.average.model.state_dict())
     plain, again = states
     assert all(torch.equal(tensor, again[key]) for key, tensor in plain.items())
 

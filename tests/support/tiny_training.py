@@ -12,8 +12,7 @@ from centermask.config import AugmentConfig, Config, InputConfig, LossConfig, Mo
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
-from centermask.training.progress import TrainingDisplay
-from centermask.training.run_folder import DataSource, RunFolder
+from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 
 CONFIG = Config(
@@ -33,10 +32,8 @@ def seven_shapes(folder: Path) -> tuple[Dataset, Dataset]:
     return load_dataset(find_split(folder, "train")), load_dataset(find_split(folder, "val"))
 
 
-def new_trainer(parent: Path, shapes, config: Config = CONFIG, display: TrainingDisplay | None = None) -> Trainer:
-    trainer = Trainer(config, *shapes, RunFolder.choose(parent, config.name), device="cpu", display=display)
-    trainer.run.start(config, (DataSource.of(shapes[0]), DataSource.of(shapes[1])))
-    return trainer
+def new_trainer(parent: Path, shapes, config: Config = CONFIG) -> Trainer:
+    return Trainer(config, *shapes, RunFolder.choose(parent, config.name), device="cpu")
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:

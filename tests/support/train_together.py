@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,10 +20,8 @@ from centermask.config import AugmentConfig, Config, InputConfig, LossConfig, Mo
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.sampling import Draw
-from centermask.training import trainer as trainer_module
-from centermask.training.losses import Losses
 from centermask.training.progress import TrainingDisplay
-from centermask.training.run_folder import DataSource, RunFolder
+from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask_runtime.errors import DataError
 
@@ -37,16 +36,18 @@ CONFIG = Config(
 )  # fmt: skip
 
 
-class Recorder(TrainingDisplay):
-    """All losses of all steps."""
+class EveryStep(TrainingDisplay):
+    """Hears of all losses of all steps."""
 
     def __init__(self) -> None:
-        super().__init__(quiet=True)
         self.losses: list[list[float]] = []
         self.heard: dict[str, list[float]] = {"steps": [], "epochs": []}  # the total loss, by callbacks
 
-    def step(self, epoch: int, step: int, losses: Losses) -> None:
-        self.losses.append([float(value) for value in losses])
+    def wants_losses(self) -> bool:
+        return True
+
+    def step(self, epoch: int, step: int, losses: Mapping[str, float]) -> None:
+        self.losses.append(list(losses.values()))
 
 
 def freeze_norms(trainer: Trainer) -> None:
@@ -54,44 +55,42 @@ def freeze_norms(trainer: Trainer) -> None:
 
     A channel that hardly varies would magnify rounding errors a hundredfold, so its variance is raised.
     """
-    norms = [module for module in trainer.model.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in trainer.learner.model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None
     images = torch.stack([torch.from_numpy(trainer.samples[Draw(image)][0]) for image in range(8)])
     with torch.no_grad():
-        trainer.model.train().features(images)
+        trainer.learner.model.train().features(images)
         for norm in norms:
             assert norm.running_var is not None
             norm.running_var.clamp_(min=float(norm.running_var.mean()))
             norm.train = lambda mode=True, norm=norm: nn.Module.train(norm, False)  # type: ignore[method-assign]
-    trainer.average.model.load_state_dict(trainer.model.state_dict())
+    trainer.learner.average.model.load_state_dict(trainer.learner.model.state_dict())
 
 
 def refuse(_: Trainer) -> None:
     raise DataError("The callback has had enough.")
 
 
-def train(data: Path, run: Path, processes: int, config: Config = CONFIG, failing: str | None = None) -> Recorder:
+def train(data: Path, run: Path, processes: int, config: Config = CONFIG, failing: str | None = None) -> EveryStep:
     sets = load_dataset(find_split(data, "train")), load_dataset(find_split(data, "val"))
-    recorder = Recorder()
-    trainer = Trainer(config, *sets, RunFolder(run), device="cpu", devices=processes, display=recorder)
+    display = EveryStep()
+    trainer = Trainer(config, *sets, RunFolder(run), device="cpu", devices=processes, display=display)
     freeze_norms(trainer)
     for event, heard in (("on_train_batch_end", "steps"), ("on_train_epoch_end", "epochs")):
-        totals = recorder.heard[heard]
-        trainer.callbacks.add(event, lambda trainer, totals=totals: totals.append(float(trainer.losses.total)))
+        totals = display.heard[heard]
+        trainer.callbacks.add(event, lambda trainer, totals=totals: totals.append(trainer.losses["total"]))
     if failing is not None:
         trainer.callbacks.add(failing, refuse)
-    trainer.make_run_folder((DataSource.of(sets[0]), DataSource.of(sets[1])))
     trainer.fit()
-    return recorder
+    return display
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    trainer_module.CHECK_EVERY = 1
     run = Path(sys.argv[2])
     failing = sys.argv[4] if len(sys.argv) > 4 else None
-    recorder = train(Path(sys.argv[1]), run, int(sys.argv[3]), dataclasses.replace(CONFIG, name=run.name), failing)
-    if recorder.losses:
-        (run / "losses.json").write_text(json.dumps(recorder.losses))
-        (run / "heard.json").write_text(json.dumps(recorder.heard))
+    display = train(Path(sys.argv[1]), run, int(sys.argv[3]), dataclasses.replace(CONFIG, name=run.name), failing)
+    if display.losses:
+        (run / "losses.json").write_text(json.dumps(display.losses))
+        (run / "heard.json").write_text(json.dumps(display.heard))

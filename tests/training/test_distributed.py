@@ -21,6 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from centermask.config import TrainConfig
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet
@@ -68,10 +69,7 @@ def one_thread() -> Iterator[None]:
 def alone(shapes, tmp_path_factory) -> tuple[list[list[float]], Path]:
     """Losses and run folder of one process."""
     run = tmp_path_factory.mktemp("runs") / "alone"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("centermask.training.trainer.CHECK_EVERY", 1)
-        losses = train(shapes, run, 1).losses
-    return losses, run
+    return train(shapes, run, 1).losses, run
 
 
 def python(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
@@ -116,9 +114,8 @@ def test_two_processes_train_as_one(shapes, alone, tmp_path):
     assert names == {"args.yaml", "checkpoint.pt", "data.json", "results.csv", "weights"}
 
 
-def test_micro_batches_add_up_to_the_batch(shapes, alone, tmp_path, monkeypatch):
+def test_micro_batches_add_up_to_the_batch(shapes, alone, tmp_path):
     """The objects that a micro-batch has are not those of the step; its losses are averaged over the latter."""
-    monkeypatch.setattr("centermask.training.trainer.CHECK_EVERY", 1)
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, accumulate=4))
     losses = train(shapes, tmp_path / "four", 1, config).losses
     assert_same_training(losses, tmp_path / "four", alone)
@@ -135,7 +132,8 @@ def test_the_command_under_torchrun_makes_one_run_that_one_process_can_resume(sh
     settings, sources = run.read()
     again = Trainer(settings, *(source.load() for source in sources), run, device="cpu")
     again.resume()
-    assert again.step == 4 and again.loss_sum.tolist() == pytest.approx(run.load_checkpoint()["loss_sum"])
+    assert again.state.step == 4
+    assert again.state.loss_sum.tolist() == pytest.approx(run.load_checkpoint()["state"]["loss_sum"])
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -214,22 +212,22 @@ def test_single_values_to_normalise_are_refused(shapes):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_more_gpus_than_there_are_are_refused():
-    with pytest.raises(UsageError, match=r"--num-gpus 3 was asked for, but PyTorch finds 0 GPUs here"):
-        open_fabric("auto", "32-true", 3)
+    with pytest.raises(UsageError, match=r"3 GPUs were asked for, but PyTorch finds 0 GPUs here"):
+        open_fabric(TrainConfig(), "auto", 3)
 
 
 def test_torchrun_and_num_gpus_must_agree(monkeypatch):
     for key, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(key, value)
-    with pytest.raises(UsageError, match=r"--num-gpus 3 is not torchrun's --nproc-per-node 2"):
-        open_fabric("cpu", "32-true", 3)
+    with pytest.raises(UsageError, match=r"3 GPUs were asked for, but torchrun started 2 processes on this machine"):
+        open_fabric(TrainConfig(), "cpu", 3)
 
 
 def test_machines_with_different_numbers_of_processes_are_refused(monkeypatch):
     for key, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(UsageError, match=r"2 processes here and 3 on all machines .* the same --nproc-per-node"):
-        open_fabric("cpu", "32-true")
+        open_fabric(TrainConfig(), "cpu")
 
 
 def test_sync_bn_between_processes_on_a_cpu_is_refused(shapes, tmp_path):

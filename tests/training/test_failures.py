@@ -12,8 +12,7 @@ import torch
 
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_split
-from centermask.training.losses import Losses
-from centermask.training.progress import TrainingDisplay
+from centermask.training.callbacks import Training
 from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask_runtime.errors import CenterMaskError, DataError, UsageError
@@ -28,22 +27,6 @@ def shapes(tmp_path_factory) -> tuple[Dataset, Dataset]:
     return seven_shapes(tmp_path_factory.mktemp("shapes"))
 
 
-class Poison(TrainingDisplay):
-    """Puts a NaN among the weights after an epoch, as an overflow would."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__(quiet=True)
-        self.after = epoch
-        self.trainer: Trainer | None = None
-
-    def epoch(self, row: dict[str, float | int]) -> None:
-        super().epoch(row)
-        if row["epoch"] == self.after:
-            assert self.trainer is not None
-            with torch.no_grad():
-                self.trainer.model.heatmap[2].bias.fill_(math.nan)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -54,7 +37,8 @@ class Poison(TrainingDisplay):
 def test_a_run_is_not_resumed_on_another_data_set(tmp_path, change, words):
     """Its steps would be counted wrongly, or its weights not fit."""
     trainer = new_trainer(tmp_path / "runs", seven_shapes(tmp_path))
-    trainer._save_checkpoint()
+    trainer.recorder.make_run_folder(trainer.val_set)
+    trainer.recorder.save_checkpoint(trainer.state)
     for split in ("train", "val"):
         file = tmp_path / "annotations" / f"instances_{split}.json"
         content = json.loads(file.read_text())
@@ -68,8 +52,14 @@ def test_a_run_is_not_resumed_on_another_data_set(tmp_path, change, words):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(shapes, tmp_path):
-    display = Poison(epoch=1)
-    display.trainer = trainer = new_trainer(tmp_path, shapes, display=display)
+    """The NaN comes among the weights after the first epoch, as by an overflow."""
+
+    def poison(training: Training) -> None:
+        if training.state.epoch == 1:
+            training.learner.model.state_dict()["heatmap.2.bias"].fill_(math.nan)
+
+    trainer = new_trainer(tmp_path, shapes)
+    trainer.callbacks.add("on_fit_epoch_end", poison)
     with pytest.raises(CenterMaskError) as caught:
         trainer.fit()
     assert "The loss is not a number any more at step 6 (epoch 2)" in str(caught.value)
@@ -79,7 +69,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(
     assert all(tensor.isfinite().all() for tensor in tensors(trainer.run.last).values())
     resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
     resumed.resume()
-    assert resumed.step == 3 and all(p.isfinite().all() for p in resumed.model.parameters())
+    assert resumed.state.step == 3 and all(p.isfinite().all() for p in resumed.learner.model.parameters())
 
 
 def test_a_learning_rate_that_explodes_is_named_in_the_first_epoch(shapes, tmp_path):
@@ -94,19 +84,14 @@ def test_a_learning_rate_that_explodes_is_named_in_the_first_epoch(shapes, tmp_p
         trainer.fit()
 
 
-class PoisonedAverage(TrainingDisplay):
-    """Puts a NaN among the averaged weights after a step, as a gradient that overflows in the last step would."""
-
-    trainer: Trainer
-
-    def step(self, epoch: int, step: int, losses: Losses) -> None:
-        super().step(epoch, step, losses)
-        self.trainer.average.state_dict()["heatmap.2.bias"].fill_(math.nan)
-
-
 def test_averaged_weights_that_are_no_numbers_are_never_saved(shapes, tmp_path):
-    display = PoisonedAverage(quiet=True)
-    display.trainer = trainer = new_trainer(tmp_path, shapes, display=display)
+    """The NaN comes after the last step, as by a gradient that overflows in it."""
+
+    def poison(training: Training) -> None:
+        training.learner.average.state_dict()["heatmap.2.bias"].fill_(math.nan)
+
+    trainer = new_trainer(tmp_path, shapes)
+    trainer.callbacks.add("on_train_batch_end", poison)
     with pytest.raises(CenterMaskError, match=r"The average of the weights is not a number any more at step 3"):
         trainer.fit()
     assert list((trainer.run.path / "weights").iterdir()) == [] and not trainer.run.checkpoint.exists()
@@ -114,7 +99,7 @@ def test_averaged_weights_that_are_no_numbers_are_never_saved(shapes, tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_what_this_machine_cannot_do_is_refused(shapes, tmp_path):
-    with pytest.raises(UsageError, match=r"--device cuda needs a GPU"):
+    with pytest.raises(UsageError, match=r"A training on a GPU \(device cuda\) was asked for, but PyTorch finds none"):
         Trainer(CONFIG, *shapes, RunFolder(tmp_path), device="cuda")
     half = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, precision="16-mixed"))
     with pytest.raises(UsageError, match=r"16-mixed needs a GPU; use bf16-mixed or 32-true"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C is answered when it is pressed, and obeyed at a look()."""
+"""Ctrl-C is answered when it is pressed, and obeyed at a poll()."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from centermask.training.interrupt import DeferredInterrupt
 def test_the_first_ctrl_c_is_answered_at_once_where_that_is_wanted(announce, said, capfd):
     with DeferredInterrupt(announce=announce) as interrupt:
         signal.raise_signal(signal.SIGINT)
-        assert capfd.readouterr().err.strip().startswith(said) and interrupt.asked
+        assert capfd.readouterr().err.strip().startswith(said) and interrupt.is_pending
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert not capfd.readouterr().err

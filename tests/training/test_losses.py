@@ -245,7 +245,7 @@ def test_saliency_counts_the_classes_that_are_there(batch):
         for n, c in planes
         for x, t in zip(logits[n, c].flatten().tolist(), batch.saliency[n, c].flatten().tolist(), strict=True)
     ]
-    assert loss == pytest.approx(sum(bce), rel=1e-5) and counts_of(batch).saliency_pixels == len(bce)
+    assert loss == pytest.approx(sum(bce), rel=1e-5) and counts_of([batch]).saliency_pixels == len(bce)
     logits[0, 1], logits[1, 0], logits[1, 2] = 40.0, -40.0, 40.0
     assert float(saliency_loss(logits, batch.saliency, batch.saliency_present)) == pytest.approx(loss)
 

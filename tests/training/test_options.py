@@ -15,15 +15,11 @@ from centermask.config import Config, InputConfig, LossConfig, ModelConfig, Trai
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
-from centermask.evaluation.evaluate import Evaluation
-from centermask.model.network import CenterMaskNet
 from centermask.model.weights import build_model, load_weights, save_weights, spec_of
-from centermask.training.callbacks import EVENTS, Callbacks
-from centermask.training.run_folder import DataSource, RunFolder
-from centermask.training.schedule import full_rate, learning_rate
+from centermask.training.callbacks import EVENTS, Callbacks, Training
+from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask_runtime.errors import UsageError
-from centermask_runtime.spec import ModelSpec
 
 CONFIG = Config(
     "tiny",
@@ -49,48 +45,34 @@ def with_train(**train: object) -> Config:
 
 
 def new_trainer(run: Path, shapes, config: Config = CONFIG) -> Trainer:
-    trainer = Trainer(config, *shapes, RunFolder(run), device="cpu")
-    trainer.make_run_folder((DataSource.of(shapes[0]), DataSource.of(shapes[1])))
-    return trainer
+    return Trainer(config, *shapes, RunFolder(run), device="cpu")
 
 
-@pytest.fixture
-def told_aps(monkeypatch) -> None:
-    """The measured AP of epoch n is APS[n - 1]: no network learns so obediently."""
-    measured = Trainer.__init__
-
-    def init(self: Trainer, *arguments: object, **options: object) -> None:
-        measured(self, *arguments, **options)  # type: ignore[arg-type]
-        true = self.validator.measure
-
-        def measure(model: CenterMaskNet, spec: ModelSpec) -> Evaluation:
-            evaluation = true(model, spec)
-            if model is self.average.model:
-                evaluation.metrics["segm"]["AP"] = APS[self.epoch]
-            return evaluation
-
-        object.__setattr__(self.validator, "measure", measure)
-
-    monkeypatch.setattr(Trainer, "__init__", init)
+def tell_ap(training: Training) -> None:
+    """The measured AP of epoch n becomes APS[n - 1]: no network learns so obediently."""
+    assert training.evaluation is not None
+    training.evaluation.metrics["segm"]["AP"] = APS[training.state.epoch]
 
 
-def test_a_run_stops_when_the_ap_no_longer_rises(told_aps, shapes, tmp_path):
+def test_a_run_stops_when_the_ap_no_longer_rises(shapes, tmp_path):
     trainer = new_trainer(tmp_path / "run", shapes, with_train(epochs=6, patience=2, checkpoint_every=1))
     steps: list[int] = []
-    trainer.callbacks.add("on_train_batch_end", lambda trainer: steps.append(trainer.step))
+    trainer.callbacks.add("on_val_end", tell_ap)
+    trainer.callbacks.add("on_train_batch_end", lambda training: steps.append(training.state.step))
     trainer.fit()
-    assert trainer.epoch == 4 and trainer.best_epoch == 2 and steps == list(range(1, 9))
+    assert trainer.state.epoch == 4 and trainer.state.best_epoch == 2 and steps == list(range(1, 9))
     assert len(list(csv.DictReader(trainer.run.results.open()))) == 4
     again = Trainer(trainer.config, *shapes, trainer.run, device="cpu")
     again.resume()
     again.fit()
-    assert again.step == 8  # a run that stopped early stays so
+    assert again.state.step == 8  # a run that stopped early stays so
 
 
-def test_without_patience_a_run_goes_to_its_end(told_aps, shapes, tmp_path):
+def test_without_patience_a_run_goes_to_its_end(shapes, tmp_path):
     trainer = new_trainer(tmp_path / "run", shapes, with_train(epochs=4))
+    trainer.callbacks.add("on_val_end", tell_ap)
     trainer.fit()
-    assert trainer.epoch == 4 and trainer.best_epoch == 2
+    assert trainer.state.epoch == 4 and trainer.state.best_epoch == 2
 
 
 def test_starting_weights_reach_the_model_and_its_average(shapes, tmp_path):
@@ -99,12 +81,12 @@ def test_starting_weights_reach_the_model_and_its_average(shapes, tmp_path):
     source = build_model(CONFIG, 3)
     save_weights(tmp_path / "start.safetensors", source.state_dict(), spec, CONFIG)
     trainer = new_trainer(tmp_path / "run", shapes, with_train(lr=1e-12, ema=0.0))
-    before = trainer.model.state_dict()["base.level0.0.weight"].clone()
+    before = trainer.learner.model.state_dict()["base.level0.0.weight"].clone()
     report = trainer.start_from(tmp_path / "start.safetensors")
     assert len(report.used) == len(source.state_dict()) and not report.mismatched
     for name, tensor in source.state_dict().items():
-        assert torch.equal(trainer.model.state_dict()[name], tensor), name
-        assert torch.equal(trainer.average.state_dict()[name], tensor), name
+        assert torch.equal(trainer.learner.model.state_dict()[name], tensor), name
+        assert torch.equal(trainer.learner.average.state_dict()[name], tensor), name
     trainer.fit()
     model, spec, _ = load_weights(trainer.run.last)
     assert spec.provenance["started_from"] == "start.safetensors"
@@ -113,7 +95,7 @@ def test_starting_weights_reach_the_model_and_its_average(shapes, tmp_path):
     assert not torch.allclose(first, before)
     resumed = Trainer(trainer.config, *shapes, trainer.run, device="cpu")
     resumed.resume()
-    assert resumed.spec.provenance == spec.provenance
+    assert resumed.learner.spec.provenance == spec.provenance
 
 
 def test_a_length_in_steps_ends_inside_an_epoch(shapes, tmp_path):
@@ -150,16 +132,6 @@ def test_an_unknown_event_is_refused():
         Callbacks().add("on_epoch_end", print)
 
 
-def test_the_learning_rate_follows_the_batch_where_the_config_says_what_it_is_for():
-    config = TrainConfig(lr=1e-3, batch=8, warmup_steps=0)
-    assert full_rate(config) == 1e-3
-    for batch in range(1, 64):  # 1e-4 * 13 / 13 is another number
-        assert {full_rate(TrainConfig(lr=1e-4, batch=batch, lr_batch=meant)) for meant in (None, batch)} == {1e-4}
-    assert full_rate(dataclasses.replace(config, lr_batch=32)) == pytest.approx(2.5e-4)
-    doubled = dataclasses.replace(config, lr_batch=4, warmup_steps=2)
-    assert [learning_rate(step, 100, doubled) for step in (0, 1, 99)] == pytest.approx([1e-3, 2e-3, 2e-5])
-
-
 def test_a_compiled_model_trains_as_a_plain_one(shapes, tmp_path, monkeypatch):
     """Traced by PyTorch's compiler and run as traced: code for a CPU would take minutes to generate."""
     config = with_train(epochs=1)
@@ -172,8 +144,8 @@ def test_a_compiled_model_trains_as_a_plain_one(shapes, tmp_path, monkeypatch):
         dataclasses.replace(config, train=dataclasses.replace(config.train, compile=True)),
     )
     compiled.fit()
-    for name, tensor in plain.model.state_dict().items():
-        torch.testing.assert_close(compiled.model.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+    for name, tensor in plain.learner.model.state_dict().items():
+        torch.testing.assert_close(compiled.learner.model.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_compiling_without_a_compiler_is_refused(shapes, tmp_path, monkeypatch):

@@ -1,65 +1,158 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is seen of a training at 80 columns."""
+"""What a person sees of a training, in a terminal of 80 columns, in a log file, and with --quiet."""
 
 from __future__ import annotations
 
-import math
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import pytest
 import torch
+from rich.console import Console
 
-from centermask.training.losses import Losses
-from centermask.training.progress import LOSSES, TrainingDisplay
+from centermask.data.loader import TrainingSet
+from centermask.data.training_steps import TrainingSteps
+from centermask.training.losses import LOSS_NAMES
+from centermask.training.progress import BarDisplay, LineDisplay, SpokenDisplay
+from centermask.training.state import TrainingState
+from tests.support.places import ROOT
+from tests.support.tiny_training import CONFIG, seven_shapes
 
-
-def row(epoch: int, **changes: float) -> dict[str, float | int]:
-    losses = {f"train/{name}": 1234.5678 for name in Losses._fields}
-    metrics = {f"val/{kind}_{name}": 0.123456 for kind in ("bbox", "segm") for name in ("AP", "AP50")}
-    numbers = {"seconds": 4321.9, "memory_gib": 1.5, "lr": 2.5e-5}
-    return {"epoch": epoch, "step": 270000, **numbers, **losses, **metrics, **changes}
-
-
-def test_epochs_are_rows_of_one_table_under_a_heading(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    display = TrainingDisplay()
-    for epoch in range(1, 4):
-        display.epoch(row(epoch))
-    heading, *rows = capsys.readouterr().out.splitlines()
-    assert " ".join(heading.split()) == "epoch step loss mask heatmap size box AP mask AP lr seconds"
-    assert [line.split()[:3] for line in rows] == [
-        ["1", "270000", "1235"],
-        ["2", "270000", "1235"],
-        ["3", "270000", "1235"],
-    ]
-    assert rows[0].split()[-4:] == ["0.123", "0.123", "2.5e-05", "4322"]
-    assert len({len(line) for line in (heading, *rows)}) == 1 and len(heading) <= 80
-
-
-def test_the_heading_comes_again_before_it_has_scrolled_away(capsys):
-    display = TrainingDisplay()
-    for epoch in range(1, 46):
-        display.epoch(row(epoch))
-    lines = capsys.readouterr().out.splitlines()
-    assert [number for number, line in enumerate(lines) if "epoch" in line] == [0, 21, 42]
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS")},
+    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "export", "runtime")),
+    "OMP_NUM_THREADS": "1",
+}
+YAML = """
+name: tiny
+model: {backbone: dla_46c, head_channels: 16, shape_size: 8, max_detections: 10}
+input: {size: [64, 64]}
+train: {epochs: 2, batch: 2, lr: 1e-3, lr_batch: 4, warmup_steps: 4, loss: {mask_grid: 8}}
+"""
+LOSSES = dict(zip(LOSS_NAMES, (7.7644, 2.5, 1.5, 25.4731, 0.887, 0.43), strict=True))
+ROW = {
+    "epoch": 1, "step": 3, "seconds": 3725.4, "memory_gib": 1.25, "train/total": 6.5, "val/bbox_AP": 0.25,
+    "val/segm_AP": 0.125,
+}  # fmt: skip
 
 
-def test_an_epoch_without_validation_has_no_ap(capsys):
-    TrainingDisplay().epoch(row(1, **{"val/bbox_AP": math.nan, "val/segm_AP": math.nan}))
-    assert capsys.readouterr().out.splitlines()[-1].split()[-4:-2] == ["-", "-"]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("shapes")
+    seven_shapes(path)
+    (path / "tiny.yaml").write_text(YAML)
+    return path
 
 
-def test_every_loss_is_in_the_bar(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    with TrainingDisplay() as display:
-        display.start(100, 7, torch.device("cpu"))
-        display.step(2, 8, Losses(*(torch.tensor(float(number)) for number in range(6))))
-    shown = capsys.readouterr().out
-    assert "epoch 3" in shown and "8/100" in shown
-    assert all(f"{LOSSES[name]} {number}" in shown for number, name in enumerate(Losses._fields))
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory) -> TrainingSteps:
+    """Two epochs of three steps of two images."""
+    return TrainingSteps(TrainingSet(seven_shapes(tmp_path_factory.mktemp("shapes"))[0], CONFIG))
 
 
-def test_quiet_shows_nothing(capsys):
-    with TrainingDisplay(quiet=True) as display:
-        display.epoch(row(1))
-        display.say("The learning rate is small.")
-    assert capsys.readouterr() == ("", "")
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shown(display: SpokenDisplay) -> list[str]:
+    """The lines of the display's console, as a terminal would have them without colours and movements."""
+    file = display.console.file
+    assert isinstance(file, io.StringIO)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", file.getvalue()).replace("\r", "\n").splitlines()
+
+
+def test_a_log_has_the_first_step_then_one_every_half_minute_and_each_epoch(plan):
+    clock = Clock()
+    display = LineDisplay(Console(file=io.StringIO(), width=80), clock)
+    state = TrainingState(torch.zeros(6), epoch=1, best_ap=0.125, best_epoch=1)
+    with display:
+        display.start("runs/tiny", plan, 0, torch.device("cpu"))
+        for step, now in ((1, 1004.0), (2, 1033.9), (3, 1034.0)):
+            clock.now = now
+            assert display.wants_losses() == (step != 2)
+            display.step(0, step, LOSSES)
+        display.epoch(ROW, state)
+    first, one, three, epoch = shown(display)
+    assert first == "runs/tiny: 6 steps in 2 epochs, batch 2, on cpu"
+    parts = "heatmap 2.500, offset 1.500, size 25.473, mask 0.887, saliency 0.430"
+    assert one.startswith(f"epoch 1/2  step 1/6  loss 7.764 ({parts})  lr 0.00025  0.5 img/s  ")
+    assert one.endswith(" GiB  0:00:20 left")  # five steps of four seconds
+    assert three.startswith("epoch 1/2  step 3/6  ") and "  0.133 img/s  " in three  # four images in 30 seconds
+    assert three.endswith("  0:00:34 left")
+    assert epoch == "epoch 1/2  loss 6.500  box AP 0.2500  mask AP 0.1250  (best 0.1250, epoch 1)  1.2 GiB  1:02:05"
+
+
+def test_a_long_validation_shows_in_a_log(plan):
+    clock = Clock()
+    display = LineDisplay(Console(file=io.StringIO(), width=80), clock)
+    for _ in display.wrap(iter(range(70)), 70, "validation"):
+        clock.now += 1
+    assert shown(display) == ["validation: 30/70 images", "validation: 60/70 images"]
+
+
+def test_a_bar_fits_into_80_columns(plan):
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None, legacy_windows=False)
+    clock = Clock()
+    display = BarDisplay(console, clock)
+    with display:
+        display.start("runs/tiny", plan, 0, torch.device("cpu"))
+        for step in (1, 2):
+            clock.now += 3
+            display.step(0, step, LOSSES)
+        display.epoch(ROW, TrainingState(torch.zeros(6), best_ap=0.125, best_epoch=1))
+    lines = shown(display)
+    assert max(map(len, lines)) <= 80 + len("  1.2 GiB  1:02:05")  # of the line of the epoch, which a terminal wraps
+    bars = [line for line in lines if "━" in line]
+    assert bars and all(len(line) <= 80 for line in bars)
+    assert re.match(r"epoch 1/2 ━+.* 2/6 -?[\d:-]+ loss 7\.764  0\.667 img/s", bars[-1])
+
+
+def train(folder: Path, output: Path, *options: str) -> list[str]:
+    arguments = ("--config", folder / "tiny.yaml", "--data", folder, "--device", "cpu", "--output", output)
+    return [sys.executable, "-m", "centermask", "train", *map(str, arguments), "--no-plots", *options]
+
+
+def test_a_training_whose_output_is_a_file_tells_how_it_goes_from_the_first_step_on(folder, tmp_path):
+    """The file is read while the training goes on; it would end after 900 steps."""
+    log, errors = tmp_path / "log", tmp_path / "errors"
+    with log.open("w") as stdout, errors.open("w") as stderr:
+        command = train(folder, tmp_path, "--epochs", "300", "--set", "train.val_every=300")
+        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=ENVIRONMENT, cwd=ROOT)
+        try:
+            deadline = time.monotonic() + 200
+            while "epoch 2/300  loss" not in log.read_text():
+                assert process.poll() is None and time.monotonic() < deadline, errors.read_text()
+                time.sleep(0.2)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=200)
+    place, rate, step, first_epoch, *_ = log.read_text().splitlines()
+    assert place == f"{tmp_path / 'tiny'}: 900 steps in 300 epochs, batch 2, on cpu"
+    assert rate == "Learning rate 0.0005: train.lr 0.001 is for batch 4, not 2."
+    assert re.fullmatch(
+        r"epoch 1/300  step 1/900  loss [\d.]+ \(heatmap .*, saliency [\d.]+\)  lr [\de.-]+  [\d.]+ img/s  [\d.]+ GiB  "
+        r".*[\d:]+ left",
+        step,
+    )
+    assert re.fullmatch(r"epoch 1/300  loss [\d.]+  [\d.]+ GiB  0:00:\d\d", first_epoch)
+    assert "Warning" not in errors.read_text()
+
+
+def test_quiet_leaves_the_ap_and_the_path_of_the_weights(folder, tmp_path):
+    done = subprocess.run(
+        train(folder, tmp_path, "--quiet"), capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=200
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    title, *table, path = done.stdout.splitlines()
+    assert title.startswith("The best weights, at their mask threshold of 0.")
+    assert any("AP50" in line for line in table) and any("mask" in line for line in table) and len(table) == 6
+    assert Path(path) == tmp_path / "tiny" / "weights" / "best.safetensors"

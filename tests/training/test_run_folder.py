@@ -29,7 +29,7 @@ def test_run_folders_count_up(tmp_path):
         run.start(CONFIG, sources)
     (tmp_path / "file").write_text("")
     for taken in (RunFolder.choose(tmp_path / "file", "x"), run):
-        with pytest.raises(UsageError, match=r"cannot be made .*; choose another --output"):
+        with pytest.raises(UsageError, match=r"cannot be made .*; choose another folder"):
             taken.start(CONFIG, sources)
 
 

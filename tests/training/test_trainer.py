@@ -8,22 +8,18 @@ import dataclasses
 import math
 import shutil
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from centermask.config import Config, InputConfig
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_split
-from centermask.model.network import CenterMaskNet
 from centermask.model.weights import load_weights
-from centermask.training import trainer as trainer_module
 from centermask.training.interrupt import DeferredInterrupt
-from centermask.training.losses import Losses
-from centermask.training.progress import TrainingDisplay
 from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask_runtime.errors import CenterMaskError, DataError
@@ -50,24 +46,6 @@ def assert_same_weights(one: Path, other: Path) -> None:
     a, b = tensors(one), tensors(other)
     assert a.keys() == b.keys()
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
-
-
-class Interrupt(TrainingDisplay):
-    """Ctrl-C at a step, or at the first image of a validation."""
-
-    def __init__(self, step: int | None = None) -> None:
-        super().__init__(quiet=True)
-        self.at_step = step
-
-    def step(self, epoch: int, step: int, losses: Losses) -> None:
-        super().step(epoch, step, losses)
-        if step == self.at_step:
-            raise KeyboardInterrupt
-
-    def wrap(self, indices: Iterator[int], count: int, title: str) -> Iterator[int]:
-        if self.at_step is None:
-            raise KeyboardInterrupt
-        return super().wrap(indices, count, title)
 
 
 # ---- a whole run ----------------------------------------------------------------------------------------------------
@@ -106,9 +84,9 @@ def test_the_chosen_mask_threshold_travels_in_both_weights_files(finished):
 
 def test_last_weights_are_the_average_not_the_raw_ones(finished):
     state = tensors(finished.run.last)
-    average = finished.average.state_dict()
+    average = finished.learner.average.state_dict()
     assert all(torch.equal(state[name], average[name]) for name in state)
-    assert any(not torch.equal(state[name], raw) for name, raw in finished.model.state_dict().items())
+    assert any(not torch.equal(state[name], raw) for name, raw in finished.learner.model.state_dict().items())
 
 
 def test_a_run_on_microscopy_images(tmp_path):
@@ -134,24 +112,28 @@ def test_the_same_seed_gives_the_same_weights(finished, shapes, tmp_path):
 def test_the_seed_chooses_the_first_weights(shapes, tmp_path):
     def first_weights(seed: int) -> torch.Tensor:
         config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, seed=seed))
-        model = Trainer(config, *shapes, RunFolder(tmp_path / "none"), device="cpu").model
+        model = Trainer(config, *shapes, RunFolder(tmp_path / "none"), device="cpu").learner.model
         return model.state_dict()["base.level0.0.weight"]
 
     assert torch.equal(first_weights(0), first_weights(0))
     assert not torch.equal(first_weights(0), first_weights(1))
 
 
-@pytest.mark.parametrize("step", [2, 6, None], ids=lambda step: "validation" if step is None else f"step {step}")
-def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path, monkeypatch, step):
+def press_ctrl_c(_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("event", "step"), [("on_train_batch_end", 2), ("on_train_batch_end", 6), ("on_val_start", 3)])
+def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path, event, step):
     """Bit for bit, wherever Ctrl-C came: inside an epoch, after the last step, or in a validation."""
-    monkeypatch.setattr(trainer_module, "CHECK_EVERY", 1)  # the display hears of every step
-    trainer = new_trainer(tmp_path, shapes, display=Interrupt(step))
+    trainer = new_trainer(tmp_path, shapes)
+    trainer.callbacks.add(event, lambda training: training.state.step == step and press_ctrl_c(training))
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
-    assert trainer.step == (step or 3)
+    assert trainer.state.step == step
     resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
     resumed.resume()
-    assert resumed.step == trainer.step and 0 < resumed.seconds
+    assert resumed.state.step == step and 0 < resumed.state.seconds
     resumed.fit()
     assert_same_weights(resumed.run.last, finished.run.last)
     assert_same_weights(resumed.run.best, finished.run.best)
@@ -160,47 +142,46 @@ def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path,
     assert [row["val/segm_AP"] for row in rows] == [row["val/segm_AP"] for row in truth]
 
 
-def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(finished, shapes, tmp_path, monkeypatch):
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(finished, shapes, tmp_path):
     """A real signal between the optimizer and the counters; the step is neither lost nor taken twice."""
     trainer = new_trainer(tmp_path, shapes)
-    update = trainer.average.update
-
-    def signalled(model: CenterMaskNet) -> None:
-        if trainer.step == 1:  # the second step
-            signal.raise_signal(signal.SIGINT)
-        update(model)
-
-    monkeypatch.setattr(trainer.average, "update", signalled)
     before = signal.getsignal(signal.SIGINT)
+
+    def signalled(*_: object) -> None:
+        if trainer.state.step == 1:  # the second step
+            signal.raise_signal(signal.SIGINT)
+
+    hook = register_optimizer_step_post_hook(signalled)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
+    hook.remove()
     assert signal.getsignal(signal.SIGINT) is before
     resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
     resumed.resume()
-    assert resumed.step == trainer.step == 2
+    assert resumed.state.step == trainer.state.step == 2
     resumed.fit()
     assert_same_weights(resumed.run.last, finished.run.last)
     assert_same_weights(resumed.run.best, finished.run.best)
 
 
-def test_the_first_ctrl_c_waits_for_a_look_and_the_second_does_not():
+def test_the_first_ctrl_c_waits_for_a_poll_and_the_second_does_not():
     with DeferredInterrupt() as interrupt:
-        interrupt.look()
+        interrupt.poll()
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            interrupt.look()
+            interrupt.poll()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
 
 def test_outside_of_the_main_thread_signals_are_left_alone():
-    def look() -> object:
+    def handler_inside() -> object:
         with DeferredInterrupt() as interrupt:
-            interrupt.look()
+            interrupt.poll()
             return signal.getsignal(signal.SIGINT)
 
     with ThreadPoolExecutor() as threads:
-        assert threads.submit(look).result() is signal.getsignal(signal.SIGINT)
+        assert threads.submit(handler_inside).result() is signal.getsignal(signal.SIGINT)
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, shapes, tmp_path):
@@ -210,6 +191,36 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, shapes, tmp_pat
     again.resume()
     again.fit()
     assert_same_weights(run.last, finished.run.last)
+
+
+def test_a_checkpoint_of_the_first_form_is_resumed(finished, shapes, tmp_path):
+    """It had the state beside the weights, and the steps of the epoch as `batch`."""
+    trainer = new_trainer(tmp_path, shapes)
+    trainer.callbacks.add("on_train_batch_end", lambda training: training.state.step == 4 and press_ctrl_c(training))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    saved = trainer.run.load_checkpoint()
+    state = saved.pop("state")
+    trainer.run.save_checkpoint({**saved, **state, "batch": state.pop("step_in_epoch")})
+    resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
+    resumed.resume()
+    assert (resumed.state.step, resumed.state.step_in_epoch) == (4, 1)
+    resumed.fit()
+    assert_same_weights(resumed.run.last, finished.run.last)
+
+
+def test_a_checkpoint_that_lacks_something_is_refused_with_its_version(finished, shapes, tmp_path):
+    run = RunFolder(tmp_path)
+    saved = finished.run.load_checkpoint()
+    for broken, missing in (
+        ({key: value for key, value in saved.items() if key != "optimizer"}, "optimizer"),
+        ({**saved, "state": {key: value for key, value in saved["state"].items() if key != "seconds"}}, "seconds"),
+    ):
+        run.save_checkpoint({**broken, "version": "0.0.9"})
+        with pytest.raises(
+            DataError, match=rf"has no '{missing}', as it was written by centermask 0\.0\.9, and this is"
+        ):
+            Trainer(CONFIG, *shapes, run, device="cpu").resume()
 
 
 def test_resume_with_another_config_is_refused(finished, shapes):
@@ -223,6 +234,7 @@ def test_resume_without_or_with_a_damaged_checkpoint_is_refused(shapes, tmp_path
     trainer = new_trainer(tmp_path, shapes)
     with pytest.raises(DataError, match=r"has no checkpoint.pt to resume from"):
         trainer.resume()
+    trainer.recorder.make_run_folder(trainer.val_set)
     trainer.run.checkpoint.write_bytes(b"PK\x03\x04 not much")
     with pytest.raises(DataError, match="is damaged and cannot be resumed from"):
         trainer.resume()
@@ -237,5 +249,5 @@ def test_the_loss_scale_of_half_precision_is_resumed(shapes, tmp_path):
     trainer.fit()
     resumed = Trainer(config, *shapes, trainer.run)
     resumed.resume()
-    scale = trainer.fabric.strategy.precision.state_dict()
-    assert scale and resumed.fabric.strategy.precision.state_dict() == scale
+    scale = trainer.learner.state_dict()["precision"]
+    assert scale and resumed.learner.state_dict()["precision"] == scale

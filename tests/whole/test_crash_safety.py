@@ -23,7 +23,8 @@ from centermask.config import load_config
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
-from centermask.training.run_folder import DataSource, RunFolder
+from centermask.training.run_folder import RunFolder
+from centermask.training.start import resumed_trainer
 from centermask.training.trainer import Trainer
 from tests.support.places import ROOT
 
@@ -39,48 +40,52 @@ model: {backbone: dla_46c, head_channels: 16, shape_size: 8, max_detections: 10}
 input: {size: [64, 64]}
 train: {epochs: 2, batch: 2, lr: 1e-3, warmup_steps: 4, workers: 1, checkpoint_every: 2, loss: {mask_grid: 8}}
 """
-KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+# PyTorch calls the hook in the middle of a step: the optimizer has changed the weights, and nothing counts it yet.
 ACCIDENTS = {
-    "in the middle of a step": f"""
-from centermask.training.ema import WeightAverage
-update = WeightAverage.update
-def half_a_step(self, model):
-    update(self, model)
-    if self.steps == 5: {KILL}
-WeightAverage.update = half_a_step
+    "in the middle of a step": """
+from torch.optim.optimizer import register_optimizer_step_post_hook
+steps = itertools.count(1)
+register_optimizer_step_post_hook(lambda *_: next(steps) == 5 and die())
 """,
-    "while the checkpoint is written": f"""
-save, calls = torch.save, []
+    "while the checkpoint is written": """
+save, calls = torch.save, itertools.count(1)
 def half_a_file(state, path):
     save(state, path)
-    calls.append(path)
-    if len(calls) == 4:
+    if next(calls) == 4:
         os.truncate(path, os.path.getsize(path) // 2)
-        {KILL}
+        die()
 torch.save = half_a_file
 """,
-    "between results.csv and the checkpoint": f"""
-append = run_folder.RunFolder.append_results
-def append_and_die(self, row):
-    append(self, row)
-    {KILL}
-run_folder.RunFolder.append_results = append_and_die
+    "between results.csv and the checkpoint": """
+callbacks["on_model_save"] = die
 """,
 }
+KILLED = """
+import itertools, os, signal, sys
+import torch
+from centermask.training import train
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+callbacks = {{}}
+{accident}
+train({config!r}, {data!r}, run_folder={run!r}, device="cpu", plots=False, callbacks=callbacks)
+"""
+SLOW = """
+from torch.optim.optimizer import register_optimizer_step_post_hook
+register_optimizer_step_post_hook(lambda *_: (print("in the middle of a step", flush=True), time.sleep(1)))
+"""
 FULL_DISK = """
-save, calls = torch.save, []
+save, calls = torch.save, itertools.count(1)
 def fill(state, path):  # no file of this process can grow beyond 100 kB from now on
-    calls.append(path)
-    if len(calls) == 3:
+    if next(calls) == 3:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     save(state, path)
 torch.save = fill
 """
-SCRIPT = """
-import os, resource, signal, sys
+COMMAND = """
+import itertools, resource, sys, time
 import torch
 from centermask.cli import main
-from centermask.training import run_folder
 {accident}
 main(sys.argv[1:])
 """
@@ -110,23 +115,18 @@ def undisturbed(one_thread, shapes, tmp_path_factory) -> RunFolder:
     config = load_config(shapes / "tiny.yaml")
     sets = load_dataset(find_split(shapes, "train")), load_dataset(find_split(shapes, "val"))
     trainer = Trainer(config, *sets, RunFolder(tmp_path_factory.mktemp("run") / "tiny"), device="cpu")
-    trainer.make_run_folder((DataSource.of(sets[0]), DataSource.of(sets[1])))
     trainer.fit()
     return trainer.run
 
 
-def command(shapes: Path, output: Path, accident: str = "") -> list[str]:
+def command(shapes: Path, output: Path, accident: str) -> list[str]:
     options = ("train", "--config", shapes / "tiny.yaml", "--data", shapes, "--device", "cpu", "--output", output)
-    return [sys.executable, "-c", SCRIPT.format(accident=accident), *map(str, options)]
+    return [sys.executable, "-c", COMMAND.format(accident=accident), *map(str, options)]
 
 
-def resume(run: RunFolder) -> Trainer:
+def resume(run: RunFolder) -> None:
     """As `--resume` does."""
-    config, sources = run.read()
-    trainer = Trainer(config, *(source.load() for source in sources), run, device="cpu")
-    trainer.resume()
-    trainer.fit()
-    return trainer
+    resumed_trainer(run, device="cpu").fit()
 
 
 def assert_as_if_nothing_had_happened(run: RunFolder, undisturbed: RunFolder) -> None:
@@ -142,24 +142,24 @@ def assert_as_if_nothing_had_happened(run: RunFolder, undisturbed: RunFolder) ->
 
 @pytest.mark.parametrize("accident", ACCIDENTS.values(), ids=ACCIDENTS.keys())
 def test_a_killed_run_ends_as_if_nothing_had_happened(shapes, undisturbed, tmp_path, accident):
-    done = subprocess.run(command(shapes, tmp_path, accident), env=ENVIRONMENT, timeout=300, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
     run = RunFolder(tmp_path / "tiny")
-    assert run.load_checkpoint()["step"] in (2, 3, 4)  # of 6: the last whole one
+    given = {"config": str(shapes / "tiny.yaml"), "data": str(shapes), "run": str(run.path)}
+    program = [sys.executable, "-c", KILLED.format(accident=accident, **given)]
+    done = subprocess.run(program, env=ENVIRONMENT, timeout=300, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert run.load_checkpoint()["state"]["step"] in (2, 3, 4)  # of 6: the last whole one
     resume(run)
     assert_as_if_nothing_had_happened(run, undisturbed)
 
 
 def test_a_terminated_run_saves_first(shapes, undisturbed, tmp_path):
     """SIGTERM to the whole group, the loader's worker too, as clusters send it before they take their machine back."""
-    slow = "from centermask.training.ema import WeightAverage as Average\nimport time\nupdate = Average.update\n"
-    slow += "Average.update = lambda self, model: (print('step', flush=True), time.sleep(1), update(self, model))"
     process = subprocess.Popen(
-        command(shapes, tmp_path, slow), env=ENVIRONMENT, start_new_session=True, text=True,
+        command(shapes, tmp_path, SLOW), env=ENVIRONMENT, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    while "step" not in (line := process.stdout.readline()):
+    while "in the middle of a step" not in (line := process.stdout.readline()):
         assert line or process.poll() is None, process.communicate()
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGTERM)
@@ -168,7 +168,7 @@ def test_a_terminated_run_saves_first(shapes, undisturbed, tmp_path):
     run = RunFolder(tmp_path / "tiny")
     assert f"Stopped after step 1; go on with: centermask train --resume {run.path}" in stderr
     assert "Traceback" not in stderr
-    assert run.load_checkpoint()["step"] == 1  # the step it came in was finished
+    assert run.load_checkpoint()["state"]["step"] == 1  # the step it came in was finished
     resume(run)
     assert_as_if_nothing_had_happened(run, undisturbed)
 
@@ -179,10 +179,10 @@ def test_a_full_disk_is_one_sentence_and_costs_only_the_steps_since(shapes, undi
     )
     run = RunFolder(tmp_path / "tiny")
     sentence = (
-        f"Error: {run.checkpoint} cannot be written; the one before is kept: make room on the disk, then go on with "
-        f"centermask train --resume {run.path}."
+        f"Error: {run.checkpoint} cannot be written; the one before is kept: make room on the disk, then resume "
+        f"{run.path}."
     )
     assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
-    assert run.load_checkpoint()["step"] == 3  # the third one is that of the end of the epoch
+    assert run.load_checkpoint()["state"]["step"] == 3  # the third one is that of the end of the epoch
     resume(run)
     assert_as_if_nothing_had_happened(run, undisturbed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a training batch, exactly as the network gets it, with what it is asked to say about it."""
+"""train_batch*.jpg and train_targets*.jpg show a batch as the network gets it, and what it is asked to say about it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEAT_BGR, SALIENCY_BGR = (0, 94, 213), (178, 114, 0)  # vermilion and blue of th
 
 
 def draw_batch(batch: Batch, class_names: tuple[str, ...]) -> Picture:
-    """Images with the boxes and masks that are their targets; masks are the M x M grid that the loss is taken on."""
+    """Draws the images with their target boxes and masks; these are the M x M grids that the loss is taken on."""
     pictures = []
     for index, image in enumerate(_images(batch)):
         pictures.append(overlay.draw(image, _instances(batch, index, class_names), overlay.DrawStyle(scores=False)))
@@ -30,7 +30,7 @@ def draw_batch(batch: Batch, class_names: tuple[str, ...]) -> Picture:
 
 
 def draw_targets(batch: Batch) -> Picture:
-    """Grey images with the heat map (orange, all classes), the saliency (blue) and centres as offsets put them."""
+    """Draws grey images with the heat map (orange, all classes), the saliency (blue) and exact centres (crosses)."""
     pictures = []
     for index, image in enumerate(_images(batch)):
         grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR).astype(np.float32) * 0.6
@@ -71,7 +71,7 @@ def _instances(batch: Batch, index: int, class_names: tuple[str, ...]) -> Instan
 
 
 def _shown(mask: NDArray[np.float32], box: NDArray[np.float32], rect: list[int]) -> NDArray[np.bool_]:
-    """A grid mask [M, M] over a box, bilinear at the centres of the pixels of a rectangle."""
+    """Samples a grid mask [M, M] over a box bilinearly at the centres of the pixels of a rectangle."""
     grid = mask.shape[0]
     x0, y0, x1, y1 = rect
     x = ((np.arange(x0, x1) + 0.5 - box[0]) / (box[2] - box[0]) * grid - 0.5).astype(np.float32)

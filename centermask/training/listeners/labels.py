@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""labels.jpg: what a training set consists of: classes, objects an image, where they lie and how large they are."""
+"""labels.jpg shows what a training set consists of: classes, objects per image, where they lie, how large they are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRID = (12, 48)  # cells a side of the map of centres: few for few boxes
 
 
 def draw_labels(dataset: Dataset, path: Path, input_hw: tuple[int, int]) -> None:
-    """A picture of a data set's objects, crowds left out. Sizes are as the network sees them at scale 1, in pixels."""
+    """Draws a data set's objects without crowds. Sizes are as the network sees them at scale 1, in pixels."""
     labels = [dataset.labels(index) for index in range(len(dataset))]
     boxes = _boxes(dataset, input_hw)
     figure = new_figure(11, 8)
@@ -37,7 +37,7 @@ def draw_labels(dataset: Dataset, path: Path, input_hw: tuple[int, int]) -> None
 
 
 def _boxes(dataset: Dataset, input_hw: tuple[int, int]) -> NDArray[np.float64]:
-    """[n, 4]: centre as a part of the image, width and height in network pixels; of evenly spread images."""
+    """Boxes of evenly spread images, [n, 4]: centre as a part of the image, width and height in network pixels."""
     step = -(-len(dataset) // MOST_IMAGES)
     boxes = []
     for index in range(0, len(dataset), step):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""results.png: the columns of results.csv over the epochs, AP first, then the losses."""
+"""results.png shows the columns of results.csv over the epochs: AP first, then the losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Line = tuple[list[float], list[float]]  # epochs, values
 
 
 def draw_results(table: Path, picture: Path) -> None:
-    """results.csv -> results.png: one panel a quantity; the best epoch of each AP is marked."""
+    """Draws results.csv with one panel per quantity; the best epoch of each AP is marked."""
     from matplotlib.ticker import MaxNLocator
 
     with table.open(newline="") as file:
@@ -60,7 +60,7 @@ def draw_results(table: Path, picture: Path) -> None:
 
 
 def _line(rows: list[dict[str, str]], name: str) -> Line:
-    """A column without the epochs that have no number in it (NaN: not validated)."""
+    """Takes a column without the epochs that have no number in it (NaN: not validated)."""
     points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
     points = [(epoch, value) for epoch, value in points if math.isfinite(value)]
     return [epoch for epoch, _ in points], [value for _, value in points]

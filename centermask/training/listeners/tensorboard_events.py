@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorBoard as a listener: the columns of results.csv as scalars, and pictures of batches and of the validation."""
+"""A listener that writes TensorBoard events: the columns of results.csv, and pictures of batches and validation."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 
-from centermask.training.callbacks import Callbacks
+from centermask.training.callbacks import Callbacks, Training
 from centermask_runtime.images import read_image
-
-if TYPE_CHECKING:
-    from centermask.training.trainer import Trainer
 
 NOT_SCALARS = ("epoch", "step")
 PICTURES = (
@@ -27,27 +23,31 @@ PICTURES = (
 
 
 def add_tensorboard(callbacks: Callbacks) -> None:
-    """Writes event files into the run folder: `tensorboard --logdir runs/train`. Add it after the plots, whose files
-    it shows at the end."""
+    """Adds the listener. It writes into the run folder: `tensorboard --logdir runs/train` shows all runs.
+
+    Add it after the plots, whose pictures it takes over at the end.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     writers: list[SummaryWriter] = []
 
-    def start(trainer: Trainer) -> None:
-        after = trainer.step + 1 if trainer.step else None  # the step of the last finished epoch keeps its line
-        writers.append(SummaryWriter(str(trainer.run.path), purge_step=after))
-        writers[0].add_text("args.yaml", f"```yaml\n{trainer.config.to_yaml()}```")
+    def start(training: Training) -> None:
+        after = (
+            training.state.step + 1 if training.state.step else None
+        )  # the step of the last finished epoch keeps its line
+        writers.append(SummaryWriter(str(training.run.path), purge_step=after))
+        writers[0].add_text("args.yaml", f"```yaml\n{training.config.to_yaml()}```")
 
-    def epoch(trainer: Trainer) -> None:
-        for name, value in trainer.row.items():
+    def epoch(training: Training) -> None:
+        for name, value in training.row.items():
             if name not in NOT_SCALARS and math.isfinite(value):
-                writers[0].add_scalar(name, value, trainer.step)
+                writers[0].add_scalar(name, value, training.state.step)
         writers[0].flush()
 
-    def end(trainer: Trainer) -> None:
-        for path in _pictures(trainer.run.path):
+    def end(training: Training) -> None:
+        for path in _pictures(training.run.path):
             rgb = cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB)
-            writers[0].add_image(path.stem, rgb, trainer.step, dataformats="HWC")
+            writers[0].add_image(path.stem, rgb, training.state.step, dataformats="HWC")
         writers.pop().close()
 
     callbacks.add("on_train_start", start)

@@ -109,9 +109,7 @@ def test_two_steps_of_training_are_the_same_in_three_layouts(three, tmp_path):
     for layout in LAYOUTS:
         data = opened(three / layout, "train"), opened(three / layout, "val")
         run = RunFolder.choose(tmp_path, layout)
-        sources = DataSource.of(data[0]), DataSource.of(data[1])
-        run.start(config, sources)
-        again = sources[0].load()  # as a resumed run does
+        again = DataSource.of(data[0]).load()  # as a resumed run does
         assert again.images == data[0].images and again.converted == data[0].converted
         metrics = Trainer(config, *data, run, device="cpu").fit().metrics
         rows = [

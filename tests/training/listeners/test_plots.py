@@ -28,7 +28,8 @@ from centermask.training.listeners.labels import _boxes, draw_labels
 from centermask.training.listeners.plots import add_plots
 from centermask.training.listeners.results import _line, draw_results
 from centermask.training.listeners.tensorboard_events import add_tensorboard
-from centermask.training.run_folder import DataSource, RunFolder
+from centermask.training.run_folder import RunFolder
+from centermask.training.state import TrainingState
 from centermask.training.trainer import Trainer
 
 TINY = """
@@ -71,7 +72,6 @@ def trained(folder, tmp_path_factory) -> Iterator[Path]:
     add_tensorboard(trainer.callbacks)
     seen: list[torch.Tensor] = []
     trainer.callbacks.add("on_train_batch_start", lambda trainer: seen.append(trainer.batches[0].images))
-    trainer.make_run_folder(tuple(DataSource.of(one) for one in sets))
     trainer.fit()
     np.save(run.path / "first.npy", seen[0].numpy())
     yield run.path
@@ -117,14 +117,15 @@ def test_tensorboard_keeps_the_last_epoch_of_a_resumed_run_and_drops_what_was_lo
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     def session(start: int, *values: tuple[int, float]) -> None:
-        trainer = SimpleNamespace(run=RunFolder(tmp_path), step=start, config=Config("x"), row={})
+        state = TrainingState(torch.zeros(6), step=start)
+        training = SimpleNamespace(run=RunFolder(tmp_path), state=state, config=Config("x"), row={})
         callbacks = Callbacks()
         add_tensorboard(callbacks)
-        callbacks.run("on_train_start", trainer)
-        for trainer.step, value in values:
-            trainer.row = {"train/total": value}
-            callbacks.run("on_fit_epoch_end", trainer)
-        callbacks.run("on_train_end", trainer)
+        callbacks.run("on_train_start", training)
+        for state.step, value in values:
+            training.row = {"train/total": value}
+            callbacks.run("on_fit_epoch_end", training)
+        callbacks.run("on_train_end", training)
 
     session(0, (10, 1.0), (20, 2.0), (30, 9.0))
     session(20, (30, 3.0), (40, 4.0))

@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The learning rate as a pure function of the step: linear warm-up, then tenfold drops or a cosine."""
+"""The optimizer, and its rate as a pure function of the step: linear warm-up, then tenfold drops or a cosine."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
 
 from centermask.config import TrainConfig
 
 COSINE_FLOOR = 0.01  # of the full rate, at the end
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam or AdamW, as train.optimizer says."""
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:

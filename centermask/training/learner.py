@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learner: the model, its average and its optimizer on their device, and the step that changes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from centermask.config import Config
+from centermask.data.loader import Batch
+from centermask.model.pretrained import WeightsReport, load_starting_weights
+from centermask.model.weights import build_model, save_weights
+from centermask.training.ema import WeightAverage
+from centermask.training.losses import LOSS_NAMES, Counts, centermask_losses
+from centermask.training.optimizer import learning_rate, make_optimizer
+from centermask_runtime.spec import ModelSpec
+
+
+class Learner:
+    """What a training changes from step to step; each of its processes has one, with the same weights."""
+
+    def __init__(self, config: Config, spec: ModelSpec, fabric: Fabric, total_steps: int) -> None:
+        """fabric: launched. total_steps: of the training, for the learning rate. Initial weights are train.seed's."""
+        self.config = config
+        self.total_steps = total_steps
+        self.spec = spec  # of the weights
+        self.fabric = fabric
+        torch.manual_seed(config.train.seed)
+        self.model = build_model(config, spec.num_classes).to(fabric.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        self.average = WeightAverage(self.model, config.train.ema)
+        optimizer = make_optimizer(self.model.parameters(), config.train)
+        self._network, self.optimizer = fabric.setup(self._trainable(), optimizer)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return learning_rate(step, self.total_steps, self.config.train)
+
+    def step(self, step: int, batches: Sequence[Batch], counts: Counts) -> Tensor:
+        """Takes a step of the optimizer. Returns this process's part of its losses, [6] as LOSS_NAMES, on the device.
+
+        step: counted from 0. batches: this process's micro-batches. counts: of the whole step, all processes together.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step)
+        self.optimizer.zero_grad()
+        sums = torch.zeros(len(LOSS_NAMES), device=self.fabric.device)
+        for number, batch in enumerate(batches, start=1):
+            batch = batch.to(self.fabric.device, non_blocking=True)
+            more_to_come = self.fabric.world_size > 1 and number < len(batches)
+            with self.fabric.no_backward_sync(self._network, enabled=more_to_come):
+                outputs = self._network(batch.images, batch.image_index, batch.cells)
+                losses = centermask_losses(outputs, batch, self.config.train.loss, counts)
+                self.fabric.backward(losses.total * self.fabric.world_size)  # DDP takes the mean over the processes
+            sums += torch.stack([part.detach() for part in losses])
+        self.fabric.clip_gradients(
+            self._network, self.optimizer, max_norm=self.config.train.clip_norm,
+            error_if_nonfinite=False,  # 16-mixed skips such a step; otherwise the trainer finds the NaN
+        )  # fmt: skip
+        self.optimizer.step()
+        self.average.update(self.model, step)
+        return sums
+
+    def start_from(self, path: Path) -> WeightsReport:
+        """Takes the weights of a file that fit, for the average too. Raises ModelError."""
+        report = load_starting_weights(self.model, path)
+        self.average.model.load_state_dict(self.model.state_dict())
+        self.spec = dataclasses.replace(self.spec, provenance={**self.spec.provenance, "started_from": path.name})
+        return report
+
+    def save_average(self, path: Path) -> None:
+        """Writes the weights file that is validated and shipped."""
+        save_weights(path, self.average.state_dict(), self.spec, self.config)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
+            "provenance": self.spec.provenance,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what state_dict gave. Raises KeyError that names what is missing."""
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.spec = dataclasses.replace(self.spec, provenance=state["provenance"])
+
+    def _trainable(self) -> nn.Module:
+        """What runs the model's weights: the model itself as train.sync_bn and train.recompute want it, or compiled."""
+        train = self.config.train
+        self.model.base.recompute = train.recompute
+        if train.sync_bn and self.fabric.world_size > 1:
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]  # in place
+        return torch.compile(self.model) if train.compile else self.model  # type: ignore[return-value]

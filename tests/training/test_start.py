@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training in one call from Python, and the Python of docs/training.md, which must run as it stands there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from centermask.model.weights import load_weights
+from centermask.training import train
+from centermask.training.run_folder import RunFolder
+from centermask_runtime.errors import UsageError
+from tests.support.places import ROOT
+from tests.support.tiny_training import CONFIG, seven_shapes
+
+pytestmark = pytest.mark.usefixtures("two_threads")
+
+
+def test_one_call_trains_and_gives_back_what_was_measured(tmp_path):
+    shapes = seven_shapes(tmp_path)
+    steps: list[int] = []
+    result = train(
+        CONFIG, shapes, run_folder=tmp_path / "run", device="cpu", plots=False, quiet=True, epochs=1,
+        overrides=["train.ema=0.5"],
+        callbacks={"on_train_batch_end": lambda training: steps.append(training.state.step)},
+    )  # fmt: skip
+    assert steps == [1, 2, 3]
+    assert result.run == RunFolder(tmp_path / "run") and result.run.last.exists()
+    _, spec, config = load_weights(result.run.best)
+    assert spec == result.spec and (config.train.epochs, config.train.ema) == (1, 0.5)
+    assert 0 <= result.metrics["segm"]["AP"] <= 1
+    again = train(
+        CONFIG, tmp_path, run_folder=tmp_path / "again", weights=result.run.best, device="cpu", plots=False, quiet=True,
+        steps=1,
+    )  # fmt: skip
+    assert again.spec.provenance["started_from"] == "best.safetensors"
+
+
+def test_an_unknown_setting_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"There is no setting 'epoch'; did you mean 'epochs'\?"):
+        train("dla_46c", tmp_path, epoch=3)
+
+
+def test_the_python_of_the_training_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    assert blocks
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["result"].run.best.exists()  # type: ignore[attr-defined]

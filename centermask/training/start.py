@@ -9,6 +9,7 @@ from pathlib import Path
 from centermask.config import Config, load_config, parse_config, shortcut_overrides
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_dataset, find_split
+from centermask.opening import find_model
 from centermask.training.callbacks import Callback, Callbacks
 from centermask.training.listeners.plots import add_plots
 from centermask.training.listeners.tensorboard_events import add_tensorboard
@@ -43,7 +44,7 @@ def train(
     config: the name of a config that ships with CenterMask, a YAML file, or a Config.
     data: a data set folder or name with the splits train and val, or the two data sets.
     run_folder: a new folder for the files of the run; by default the first free one of runs/train/<name of config>.
-    weights: a file to start from, see model.pretrained.
+    weights: a file to start from, as model.pretrained reads them, or the name of a released model.
     device: auto, cpu or cuda. num_gpus: GPUs of this machine, 1 by default.
     overrides: `section.key=value`, as load_config takes them. settings: short for some of them: epochs,
     steps, batch, lr, workers, seed, patience, and imgsz for a square input.
@@ -63,7 +64,8 @@ def train(
     run = RunFolder.choose(RUNS, config.name) if run_folder is None else RunFolder(Path(run_folder))
     trainer = Trainer(config, *data, run, device=device, devices=num_gpus, display=open_display(quiet=quiet))
     if weights is not None:
-        trainer.display.say(str(trainer.start_from(Path(weights))))
+        is_name = not Path(weights).suffix and not Path(weights).exists()
+        trainer.display.say(str(trainer.start_from(find_model(weights) if is_name else Path(weights))))
     add_listeners(trainer.callbacks, plots=plots, tensorboard=tensorboard)
     for event, function in (callbacks or {}).items():
         trainer.callbacks.add(event, function)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import io
-import os
+import math
 import re
 import signal
 import subprocess
@@ -22,12 +22,11 @@ from centermask.training.losses import LOSS_NAMES
 from centermask.training.progress import BarDisplay, LineDisplay, SpokenDisplay
 from centermask.training.state import TrainingState
 from tests.support.places import ROOT
+from tests.support.processes import environment
 from tests.support.tiny_training import CONFIG, seven_shapes
 
 ENVIRONMENT = {
-    **{key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS")},
-    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "export", "runtime")),
-    "OMP_NUM_THREADS": "1",
+    key: value for key, value in environment().items() if key not in ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS")
 }
 YAML = """
 name: tiny
@@ -36,10 +35,17 @@ input: {size: [64, 64]}
 train: {epochs: 2, batch: 2, lr: 1e-3, lr_batch: 4, warmup_steps: 4, loss: {mask_grid: 8}}
 """
 LOSSES = dict(zip(LOSS_NAMES, (7.7644, 2.5, 1.5, 25.4731, 0.887, 0.43), strict=True))
-ROW = {
-    "epoch": 1, "step": 3, "seconds": 3725.4, "memory_gib": 1.25, "train/total": 6.5, "val/bbox_AP": 0.25,
-    "val/segm_AP": 0.125,
-}  # fmt: skip
+
+
+def row(epoch: int, **changes: float) -> dict[str, float | int]:
+    losses = {f"train/{name}": 1234.5678 for name in LOSS_NAMES}
+    metrics = {f"val/{kind}_{name}": 0.123456 for kind in ("bbox", "segm") for name in ("AP", "AP50")}
+    numbers = {"seconds": 3725.4, "memory_gib": 1.25, "lr": 2.5e-5}
+    return {"epoch": epoch, "step": 270000, **numbers, **losses, **metrics, **changes}
+
+
+def state() -> TrainingState:
+    return TrainingState(torch.zeros(6), epoch=1, step=3, best_ap=0.125, best_epoch=1)
 
 
 @pytest.fixture(scope="module")
@@ -73,22 +79,23 @@ def shown(display: SpokenDisplay) -> list[str]:
 def test_a_log_has_the_first_step_then_one_every_half_minute_and_each_epoch(plan):
     clock = Clock()
     display = LineDisplay(Console(file=io.StringIO(), width=80), clock)
-    state = TrainingState(torch.zeros(6), epoch=1, best_ap=0.125, best_epoch=1)
     with display:
         display.start("runs/tiny", plan, 0, torch.device("cpu"))
         for step, now in ((1, 1004.0), (2, 1033.9), (3, 1034.0)):
             clock.now = now
             assert display.wants_losses() == (step != 2)
             display.step(0, step, LOSSES)
-        display.epoch(ROW, state)
+        display.epoch(row(1), state())
     first, one, three, epoch = shown(display)
     assert first == "runs/tiny: 6 steps in 2 epochs, batch 2, on cpu"
-    parts = "heatmap 2.500, offset 1.500, size 25.473, mask 0.887, saliency 0.430"
+    parts = "mask 0.887, heatmap 2.500, size 25.473, offset 1.500, saliency 0.430"
     assert one.startswith(f"epoch 1/2  step 1/6  loss 7.764 ({parts})  lr 0.00025  0.5 img/s  ")
     assert one.endswith(" GiB  0:00:20 left")  # five steps of four seconds
     assert three.startswith("epoch 1/2  step 3/6  ") and "  0.133 img/s  " in three  # four images in 30 seconds
     assert three.endswith("  0:00:34 left")
-    assert epoch == "epoch 1/2  loss 6.500  box AP 0.2500  mask AP 0.1250  (best 0.1250, epoch 1)  1.2 GiB  1:02:05"
+    assert epoch == (
+        "epoch 1/2  loss 1234.568  box AP 0.1235  mask AP 0.1235  (best 0.1250, epoch 1)  1.2 GiB  1:02:05"
+    )
 
 
 def test_a_long_validation_shows_in_a_log(plan):
@@ -99,21 +106,63 @@ def test_a_long_validation_shows_in_a_log(plan):
     assert shown(display) == ["validation: 30/70 images", "validation: 60/70 images"]
 
 
+def terminal(width: int) -> Console:
+    return Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
+
+
 def test_a_bar_fits_into_80_columns(plan):
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None, legacy_windows=False)
     clock = Clock()
-    display = BarDisplay(console, clock)
+    display = BarDisplay(terminal(80), clock)
     with display:
         display.start("runs/tiny", plan, 0, torch.device("cpu"))
         for step in (1, 2):
             clock.now += 3
             display.step(0, step, LOSSES)
-        display.epoch(ROW, TrainingState(torch.zeros(6), best_ap=0.125, best_epoch=1))
+        display.epoch(row(1), state())
     lines = shown(display)
-    assert max(map(len, lines)) <= 80 + len("  1.2 GiB  1:02:05")  # of the line of the epoch, which a terminal wraps
+    assert max(map(len, lines)) <= 80
     bars = [line for line in lines if "━" in line]
-    assert bars and all(len(line) <= 80 for line in bars)
-    assert re.match(r"epoch 1/2 ━+.* 2/6 -?[\d:-]+ loss 7\.764  0\.667 img/s", bars[-1])
+    assert re.match(r"epoch 1 ━+.* 2/6 [\d:-]+ loss 7\.76 0\.667 img/s ", bars[-1])
+
+
+def test_every_loss_is_in_a_wide_bar(plan):
+    display = BarDisplay(terminal(200))
+    with display:
+        display.start("runs/tiny", plan, 3, torch.device("cpu"))
+        display.step(1, 4, LOSSES)
+    (*_, bar) = [line for line in shown(display) if "━" in line]
+    assert "epoch 2" in bar and "4/6" in bar
+    assert all(f"{name.replace('total', 'loss')} {value:.3g}" in bar for name, value in LOSSES.items())
+
+
+def test_epochs_are_rows_of_one_table_under_a_heading(plan):
+    display = BarDisplay(Console(file=io.StringIO(), width=80))
+    display.start("runs/tiny", plan, 0, torch.device("cpu"))
+    for epoch in range(1, 4):
+        display.epoch(row(epoch), state())
+    _, heading, *rows = shown(display)
+    assert " ".join(heading.split()) == "epoch step loss mask heatmap size box AP mask AP lr seconds"
+    assert [line.split()[:3] for line in rows] == [[number, "270000", "1235"] for number in "123"]
+    assert rows[0].split()[-4:] == ["0.123", "0.123", "2.5e-05", "3725"]
+    assert len({len(line) for line in (heading, *rows)}) == 1 and len(heading) <= 80
+
+
+def test_the_heading_comes_again_before_it_has_scrolled_away(plan):
+    display = BarDisplay(Console(file=io.StringIO(), width=80))
+    display.start("runs/tiny", plan, 0, torch.device("cpu"))
+    for epoch in range(1, 46):
+        display.epoch(row(epoch), state())
+    assert [number for number, line in enumerate(shown(display)[1:]) if "epoch" in line] == [0, 21, 42]
+
+
+def test_an_epoch_without_validation_has_no_ap(plan):
+    missing = {"val/bbox_AP": math.nan, "val/segm_AP": math.nan}
+    table, lines = BarDisplay(Console(file=io.StringIO(), width=80)), LineDisplay(Console(file=io.StringIO(), width=80))
+    for display in (table, lines):
+        display.start("runs/tiny", plan, 0, torch.device("cpu"))
+        display.epoch(row(1, **missing), state())
+    assert shown(table)[-1].split()[-4:-2] == ["-", "-"]
+    assert shown(lines)[-1] == "epoch 1/2  loss 1234.568  1.2 GiB  1:02:05"
 
 
 def train(folder: Path, output: Path, *options: str) -> list[str]:
@@ -139,7 +188,7 @@ def test_a_training_whose_output_is_a_file_tells_how_it_goes_from_the_first_step
     assert place == f"{tmp_path / 'tiny'}: 900 steps in 300 epochs, batch 2, on cpu"
     assert rate == "Learning rate 0.0005: train.lr 0.001 is for batch 4, not 2."
     assert re.fullmatch(
-        r"epoch 1/300  step 1/900  loss [\d.]+ \(heatmap .*, saliency [\d.]+\)  lr [\de.-]+  [\d.]+ img/s  [\d.]+ GiB  "
+        r"epoch 1/300  step 1/900  loss [\d.]+ \(mask .*, saliency [\d.]+\)  lr [\de.-]+  [\d.]+ img/s  [\d.]+ GiB  "
         r".*[\d:]+ left",
         step,
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -142,6 +143,6 @@ def _weights_file(weights: str) -> Path:
     path = Path(weights)
     if not path.suffix and not path.exists():
         return find_model(weights)
-    if not path.is_file():
+    if not path.is_file() and "LOCAL_RANK" not in os.environ:  # torchrun's processes look together and say it once
         raise ModelError(f"There is no weights file {path}.")
     return path

@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from centermask.config import load_config
-from centermask.model.weights import build_model, spec_of
+from centermask.model.network import build_model
+from centermask.model.weights import spec_of
 from centermask_export.checks.against_weights import IMAGES
 from centermask_export.engines.to_tensorrt import write_tensorrt
 from centermask_export.options import ExportOptions

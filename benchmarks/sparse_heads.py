@@ -26,8 +26,8 @@ from rich.table import Table
 from torch import nn
 
 from centermask.config import Config, InputConfig, ModelConfig
-from centermask.model.network import CenterMaskNet
-from centermask.model.weights import build_model, spec_of
+from centermask.model.network import CenterMaskNet, build_model
+from centermask.model.weights import spec_of
 from centermask_export.checks.against_weights import IMAGES
 from centermask_export.to_onnx import export_onnx
 from centermask_runtime.geometry import Letterbox

@@ -37,8 +37,7 @@ from centermask.data.loader import Batch, Sample, collate
 from centermask.data.synthetic import draw_scene
 from centermask.data.targets import make_targets
 from centermask.model.heads import Head
-from centermask.model.network import CenterMaskNet, TrainingOutputs
-from centermask.model.weights import build_model
+from centermask.model.network import CenterMaskNet, TrainingOutputs, build_model
 from centermask.training.losses import centermask_losses
 from centermask_runtime.errors import UsageError
 from centermask_runtime.speed import machine

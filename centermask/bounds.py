@@ -40,12 +40,12 @@ BELOW_1 = Bound("at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
 def bounded(default: Any, bound: Bound | OneOf) -> Any:
-    """A dataclass field with a bound. Where the default is None, None is allowed beside what the bound allows."""
+    """Makes a dataclass field with a bound. Where the default is None, None is allowed beside what the bound allows."""
     return dataclasses.field(default=default, metadata={METADATA_KEY: bound})
 
 
 def one_of(default: str, *others: str) -> Any:
-    """A dataclass field for one of several words, of which the first is the default."""
+    """Makes a dataclass field for one of several words, of which the first is the default."""
     return bounded(default, OneOf((default, *others)))
 
 

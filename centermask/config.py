@@ -63,7 +63,7 @@ class ModelConfig:
 
     @property
     def size_multiple(self) -> int:
-        """Sides of the input must be multiples of this: so many pixels are one cell of the coarsest map."""
+        """The sides of the input must be multiples of this, as so many pixels are one cell of the coarsest map."""
         return 128 if self.backbone == "hourglass_104" else SIZE_MULTIPLE
 
 
@@ -161,7 +161,7 @@ class Config:
 
     @property
     def canvas_hw(self) -> tuple[int, int]:
-        """Size of a training image."""
+        """The size of a training image, height and width."""
         return self.train.crop or self.input.size
 
     def to_yaml(self) -> str:
@@ -184,7 +184,7 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def find_config(config: str | Path) -> Path:
-    """The file of a config, which is given by its path or by the name of one that ships with CenterMask.
+    """Finds the file of a config, which is given by its path or by the name of one that ships with CenterMask.
 
     Raises UsageError that proposes what would work.
     """
@@ -207,7 +207,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
-    """YAML text -> Config. `source` names it in error messages."""
+    """Turns YAML text into a Config. `source` names the text in error messages."""
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:

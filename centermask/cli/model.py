@@ -38,8 +38,8 @@ def model(
     """
     need("torch", "train", "building a model")
     from centermask.model.cost import model_cost  # these need torch
+    from centermask.model.network import build_model
     from centermask.model.pretrained import load_starting_weights
-    from centermask.model.weights import build_model
 
     square = () if imgsz is None else (f"input.size=[{imgsz}, {imgsz}]",)
     settings = load_config(config, (*square, *overrides))

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from centermask.config import STRIDE, Config
 from centermask.model.heads import Head
-from centermask.model.weights import build_model
+from centermask.model.network import build_model
 
 HEADS = ("heatmap", "offset", "size", "shape", "saliency")
 SPARSE = ("offset", "size", "shape")  # evaluated at K cells
@@ -48,7 +48,7 @@ class ModelCost:
 
 
 def model_cost(config: Config, num_classes: int) -> ModelCost:
-    """Cost of one image of `config.input.size`. `early heads` are those that only training uses: no operations."""
+    """Counts one image of `config.input.size`. `early heads` are those that only training uses: no operations."""
     height, width = config.input.size
     with FakeTensorMode():  # the meta device knows no autocast
         model = build_model(config, num_classes)

@@ -19,7 +19,7 @@ TAPS = 9  # 3 x 3, row by row
 
 
 class DeformableConv(nn.Module):
-    """[N, C, h, w] -> [N, out, h, w]: 3x3, stride 1, zeros outside. Starts as half a plain convolution, bias 0."""
+    """A layer [N, C, h, w] -> [N, out, h, w]: 3x3, stride 1, zeros outside. It starts as half a plain convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -32,13 +32,14 @@ class DeformableConv(nn.Module):
         nn.init.zeros_(self.conv_offset_mask.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The 27 numbers of a cell: an offset y, x in cells for each tap, then the logit of its modulation."""
+        """Learns 27 numbers per cell: an offset y, x in cells for each tap, then the logit of its modulation."""
         learned = self.conv_offset_mask(x)
         return deformable_conv(x, learned[:, : 2 * TAPS], learned[:, 2 * TAPS :].sigmoid(), self.weight, self.bias)
 
 
 def deformable_conv(x: Tensor, offsets: Tensor, modulation: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x [N, C, h, w], offsets [N, 18, h, w] (y, x of each tap), modulation [N, 9, h, w], weight [out, C, 3, 3].
+    """Convolves x [N, C, h, w] with weight [out, C, 3, 3], each tap at its offset [N, 18, h, w] (y, x of each tap) and
+    scaled by its modulation [N, 9, h, w].
 
     Positions are fp32 at least, whatever x is: fp16 would move them by a visible part of a cell. A position a whole
     cell or more outside reads zero; from there to the border the value rises.

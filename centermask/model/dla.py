@@ -14,7 +14,7 @@ from centermask.model.recompute import recomputed
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a residual (DLA-34)."""
+    """The block of DLA-34: two 3x3 convolutions and a residual."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 at half width, and a residual (DLA-46-C)."""
+    """The block of DLA-46-C: convolutions 1x1, 3x3, 1x1 at half width, and a residual."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ Block = type[BasicBlock] | type[Bottleneck]
 
 
 class Root(nn.Module):
-    """Aggregation node: concatenate the children, 1x1 convolution."""
+    """An aggregation node concatenates its children; a 1x1 convolution mixes them."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Root(nn.Module):
 
 
 class Tree(nn.Module):
-    """Hierarchical aggregation: two subtrees (or blocks) whose outputs and ancestors meet in one root."""
+    """A hierarchical aggregation: two subtrees (or blocks) whose outputs and ancestors meet in one root."""
 
     def __init__(
         self,
@@ -110,9 +110,10 @@ class Tree(nn.Module):
 
 
 class DLA(nn.Module):
-    """Image [N, 3, H, W] -> six maps, level i at stride 2**i with channels[i].
+    """The backbone: an image [N, 3, H, W] -> six maps, level i at stride 2**i with channels[i].
 
-    recompute: of the levels down to stride 4, which hold most activations and have little arithmetic.
+    recompute: activations of the levels down to stride 4, which are most of them and cost little arithmetic, are
+    computed again in the backward pass, see model/recompute.py.
     """
 
     recompute = False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The five heads (CenterMask §3): 3x3 convolution, ReLU, 1x1 convolution — dense, or evaluated at chosen cells only.
+"""A head (CenterMask §3) is a 3x3 convolution, ReLU and a 1x1 convolution: dense, or evaluated at chosen cells only.
 
 The offset, size and shape of a cell depend on its 3x3 neighbourhood alone, so evaluating them as matrix products at the
 K peaks (inference) or ground-truth centres (training) gives the dense map's values without the 1024-channel map.
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 class Head(nn.Sequential):
-    """Dense: [N, C, h, w] -> [N, outputs, h, w]. At cells: [n, 9 C] -> [n, outputs]."""
+    """One of the five heads: [N, C, h, w] -> [N, outputs, h, w] when called, [n, 9 C] -> [n, outputs] `at` cells."""
 
     def __init__(self, in_channels: int, width: int, outputs: int, bias: float = 0.0) -> None:
         super().__init__(nn.Conv2d(in_channels, width, 3, 1, 1), nn.ReLU(), nn.Conv2d(width, outputs, 1))
@@ -25,7 +25,7 @@ class Head(nn.Sequential):
         return _conv(self[0]).weight.dtype
 
     def at(self, neighbourhoods: Tensor) -> Tensor:
-        """The same head on rows made by `neighbourhoods`."""
+        """Runs the head on rows that `neighbourhoods` made."""
         first, last = _conv(self[0]), _conv(self[2])
         rows_first = first.weight.permute(0, 2, 3, 1).flatten(1)  # [width, 9 C]: taps, then channels
         hidden = F.relu(F.linear(neighbourhoods, rows_first, first.bias))
@@ -33,7 +33,7 @@ class Head(nn.Sequential):
 
 
 def neighbourhoods(features: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-    """The zero-padded 3x3 neighbourhood of each cell.
+    """Gathers the zero-padded 3x3 neighbourhood of each cell.
 
     features [N, C, h, w]; image_index int64 [n]; cells int64 [n], flat index y * w + x. Returns [n, 9 C]: taps in
     row-major order, channels within a tap.

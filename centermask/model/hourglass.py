@@ -18,7 +18,7 @@ from centermask.model.recompute import recomputed
 
 
 class Convolution(nn.Module):
-    """Convolution, batch norm, ReLU."""
+    """A convolution, a batch norm and ReLU."""
 
     def __init__(self, kernel: int, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -48,10 +48,13 @@ class Residual(nn.Module):
 
 
 class HourglassModule(nn.Module):
-    """One hourglass: halve, do the same at half resolution, double, add what went straight. Keeps its input's shape."""
+    """One hourglass halves its input, does the same at half resolution, doubles, and adds what went straight.
+
+    The output has the shape of the input.
+    """
 
     def __init__(self, channels: tuple[int, ...], blocks: tuple[int, ...]) -> None:
-        """channels and blocks: of each resolution, finest first; the last one is the innermost."""
+        """channels and blocks are those of each resolution, finest first; the last one is the innermost."""
         super().__init__()
         here, inner, *_ = channels
         count = blocks[0]
@@ -71,9 +74,10 @@ class HourglassModule(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Image [N, 3, H, W] -> features [N, feature_channels, H/4, W/4] of each stack; the last ones are the best.
+    """The backbone: an image [N, 3, H, W] -> features [N, feature_channels, H/4, W/4] of each stack, the last the best.
 
-    recompute: of the stem and of each hourglass.
+    recompute: activations of the stem and of each hourglass are computed again in the backward pass, see
+    model/recompute.py.
     """
 
     recompute = False
@@ -109,7 +113,7 @@ class Hourglass(nn.Module):
 
 
 def _residuals(channels: list[int], stride: int = 1) -> nn.Sequential:
-    """One residual from each number to the next; the first one has the stride."""
+    """Chains one residual from each number of channels to the next; the first one has the stride."""
     pairs = enumerate(pairwise(channels))
     return nn.Sequential(*(Residual(a, b, stride if i == 0 else 1) for i, (a, b) in pairs))
 

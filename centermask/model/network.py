@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CenterMask (Wang et al., CVPR 2020): backbone, up path, five heads; what training, evaluation and export share."""
+"""CenterMask (Wang et al., CVPR 2020): backbone, up path and five heads, in training, evaluation and export alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Self
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from centermask.config import STRIDE, InputConfig, ModelConfig
+from centermask.config import STRIDE, Config, InputConfig, ModelConfig
 from centermask.model.dla import DLA, dla_34, dla_46c
 from centermask.model.heads import Head, neighbourhoods
 from centermask.model.hourglass import Hourglass, hourglass_104
@@ -33,6 +34,16 @@ class TrainingOutputs(NamedTuple):
     early: tuple[TrainingOutputs, ...] = ()  # of an hourglass: the same from each stack before the last
 
 
+class HeadSet(NamedTuple):
+    """The five heads on one feature map, under the names that their parameters have."""
+
+    heatmap: Head
+    offset: Head
+    size: Head
+    shape: Head
+    saliency: Head
+
+
 class Peaks(NamedTuple):
     """The outputs of graph level `peaks`, in the order of centermask_runtime.networks.network.PEAKS_OUTPUTS."""
 
@@ -53,31 +64,18 @@ class Heads(NamedTuple):
     saliency: Tensor  # [N, Cs, h, w] logits
 
 
-class StackHeads(nn.Module):
-    """The five heads on one feature map."""
+class CenterMaskNet(nn.Module):
+    """The network, on uint8 images [N, H, W, 3] BGR. Train it by calling it, run it by `peaks` or `heads`.
 
-    def add_heads(self, model: ModelConfig, channels: int, num_classes: int) -> Self:
-        width = model.head_channels
-        self.shape_size = model.shape_size
-        self.heatmap = Head(channels, width, num_classes, HEATMAP_BIAS)
-        self.offset = Head(channels, width, 2)
-        self.size = Head(channels, width, 2)
-        self.shape = Head(channels, width, model.shape_size**2)
-        self.saliency = Head(channels, width, num_classes if model.saliency == "class_specific" else 1)
-        return self
+    Its five heads stand on the features of the last stack, which inference uses. An hourglass has a stack before that,
+    whose heads are in `early` and used in training only.
+    """
 
-    def at_cells(self, features: Tensor, image_index: Tensor, cells: Tensor) -> TrainingOutputs:
-        rows = neighbourhoods(features, image_index, cells[:, 0] * features.shape[3] + cells[:, 1])
-        with torch.autocast(features.device.type, enabled=False):  # few rows, and half precision rounds sizes
-            rows = rows.to(self.shape.dtype)
-            shapes = self.shape.at(rows).reshape(-1, self.shape_size, self.shape_size)
-            offsets, sizes = self.offset.at(rows), self.size.at(rows)
-        return TrainingOutputs(self.heatmap(features), self.saliency(features), offsets, sizes, shapes)
-
-
-class CenterMaskNet(StackHeads):
-    """Its own heads are those of the last stack, which inference uses; an hourglass trains `early` ones too."""
-
+    heatmap: Head
+    offset: Head
+    size: Head
+    shape: Head
+    saliency: Head
     mean: Tensor
     std: Tensor
 
@@ -85,6 +83,7 @@ class CenterMaskNet(StackHeads):
         super().__init__()
         self.num_classes = num_classes
         self.max_detections = model.max_detections
+        self.shape_size = model.shape_size
         self.base = BACKBONES[model.backbone]()
         self.up: UpPath | None = None
         stacks = 1
@@ -93,36 +92,44 @@ class CenterMaskNet(StackHeads):
         else:
             self.up = UpPath(self.base.channels, model.deformable)
             channels = self.up.feature_channels
-        self.add_heads(model, channels, num_classes)
-        self.early = nn.ModuleList(StackHeads().add_heads(model, channels, num_classes) for _ in range(stacks - 1))
+        for name, head in make_heads(model, channels, num_classes)._asdict().items():
+            self.add_module(name, head)
+        early = (make_heads(model, channels, num_classes) for _ in range(stacks - 1))
+        self.early = nn.ModuleList(nn.ModuleDict(heads._asdict()) for heads in early)
         self.register_buffer("mean", torch.tensor(input.mean_bgr).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(input.std_bgr).view(1, 3, 1, 1) * 255, persistent=False)
 
     def features(self, images: Tensor) -> Tensor:
-        """images uint8 [N, H, W, 3] BGR -> features [N, C, H/4, W/4]."""
+        """Computes the features [N, C, H/4, W/4] of images uint8 [N, H, W, 3] BGR."""
         return self._stacks(images)[-1]
 
     def _stacks(self, images: Tensor) -> list[Tensor]:
-        """The features of each stack; only an hourglass has more than one."""
+        """Computes the features of each stack; only an hourglass has more than one."""
         # cast before permute: TensorRT's parser refuses to permute uint8
         pixels = images.to(self.mean.dtype).permute(0, 3, 1, 2)
         maps: list[Tensor] = self.base((pixels - self.mean) / self.std)
         return maps if self.up is None else [self.up(maps)]
 
     def forward(self, images: Tensor, image_index: Tensor, cells: Tensor) -> TrainingOutputs:
-        """Dense heat map and saliency; offset, size and shape at n given cells.
+        """Computes heat map and saliency everywhere; offset, size and shape at n given cells.
 
         images uint8 [N, H, W, 3]; image_index int64 [n]; cells int64 [n, 2] y, x.
         """
         *before, features = self._stacks(images)
         early = []
         for heads, their_features in zip(self.early, before, strict=True):
-            assert isinstance(heads, StackHeads)
-            early.append(heads.at_cells(their_features, image_index, cells))
+            assert isinstance(heads, nn.ModuleDict)
+            head_set = HeadSet(*cast("Iterable[Head]", heads.values()))
+            early.append(outputs_at_cells(head_set, their_features, image_index, cells))
         return self.at_cells(features, image_index, cells)._replace(early=tuple(early))
 
+    def at_cells(self, features: Tensor, image_index: Tensor, cells: Tensor) -> TrainingOutputs:
+        """Computes from features what forward gives, without the early stacks."""
+        heads = HeadSet(self.heatmap, self.offset, self.size, self.shape, self.saliency)
+        return outputs_at_cells(heads, features, image_index, cells)
+
     def peaks(self, images: Tensor) -> Peaks:
-        """Graph level `peaks`: the K best peaks of each image, their heads evaluated at the peaks only."""
+        """Finds the K best peaks of each image and evaluates the other heads there only: graph level `peaks`."""
         features = self.features(images)
         scores, labels, cells = self._top_peaks(self.heatmap(features))
         count = torch.arange(features.shape[0], device=features.device)
@@ -135,13 +142,13 @@ class CenterMaskNet(StackHeads):
         )  # fmt: skip
 
     def heads(self, images: Tensor) -> Heads:
-        """Graph level `heads`: every head as a dense fp32 map, as the paper has it; peaks are somebody else's work."""
+        """Computes every head as a dense fp32 map, as the paper has it, and no peaks: graph level `heads`."""
         features = self.features(images)
         heads = (self.heatmap, self.offset, self.size, self.shape, self.saliency)
         return Heads(*(head(features).float() for head in heads))
 
     def peaks_dense(self, images: Tensor) -> Peaks:
-        """The same outputs from dense heads, as the paper has it: the slow truth that `peaks` is tested against."""
+        """Computes the same from dense heads, as the paper has it: the slow truth that `peaks` is tested against."""
         features = self.features(images)
         scores, labels, cells = self._top_peaks(self.heatmap(features))
 
@@ -156,7 +163,7 @@ class CenterMaskNet(StackHeads):
         )  # fmt: skip
 
     def _top_peaks(self, heatmap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [N, C, h, w] -> scores, labels, flat cells, each [N, K]; as reference/peaks.py."""
+        """Finds in logits [N, C, h, w] scores, labels and flat cells, each [N, K], as reference/peaks.py does."""
         logits = heatmap.float()  # half-precision sigmoids tie
         scores = torch.where(logits.isnan(), 0, logits.sigmoid())  # max_pool2d would spread a NaN over its neighbours
         peaks = torch.where(F.max_pool2d(scores, 3, 1, 1) == scores, scores, 0)
@@ -187,3 +194,36 @@ class CenterMaskNet(StackHeads):
             scores, labels.int(), torch.cat((centre - half, centre + half), -1),
             shapes.float().reshape(count, k, self.shape_size, self.shape_size), saliency.float(),
         )  # fmt: skip
+
+
+def build_model(config: Config, num_classes: int) -> CenterMaskNet:
+    """Makes the network of a config, with random weights as torch's generator gives them."""
+    return CenterMaskNet(config.model, config.input, num_classes)
+
+
+def make_heads(model: ModelConfig, channels: int, num_classes: int) -> HeadSet:
+    """Makes five heads with random weights for features of `channels` channels."""
+    width = model.head_channels
+    return HeadSet(
+        heatmap=Head(channels, width, num_classes, HEATMAP_BIAS),
+        offset=Head(channels, width, 2),
+        size=Head(channels, width, 2),
+        shape=Head(channels, width, model.shape_size**2),
+        saliency=Head(channels, width, num_classes if model.saliency == "class_specific" else 1),
+    )
+
+
+def outputs_at_cells(heads: HeadSet, features: Tensor, image_index: Tensor, cells: Tensor) -> TrainingOutputs:
+    """Runs heat map and saliency on all of the features [N, C, h, w], the others at n cells.
+
+    image_index int64 [n]; cells int64 [n, 2] y, x.
+    """
+    rows = neighbourhoods(features, image_index, cells[:, 0] * features.shape[3] + cells[:, 1])
+    with torch.autocast(features.device.type, enabled=False):  # few rows, and half precision rounds sizes
+        rows = rows.to(heads.shape.dtype)
+        flat = heads.shape.at(rows)  # [n, S S]
+        offsets, sizes = heads.offset.at(rows), heads.size.at(rows)
+    side = math.isqrt(flat.shape[1])
+    return TrainingOutputs(
+        heads.heatmap(features), heads.saliency(features), offsets, sizes, flat.reshape(-1, side, side)
+    )

@@ -23,8 +23,8 @@ COUNTER = "num_batches_tracked"  # of batch norm; files from before PyTorch 0.4.
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Names that some published code gives its tensors."""
+class CheckpointLayout:
+    """The names that some published code gives its tensors, and where each tensor goes here."""
 
     title: str
     mark: str  # a name that every file of this layout has
@@ -33,7 +33,7 @@ class Layout:
 
 
 def _hourglass_head(there: str, here: str) -> tuple[tuple[str, str], ...]:
-    """Stack 0 has a loss in training only; stack 1 is the one that inference uses."""
+    """Renames one head: stack 0 has a loss in training only; stack 1 is the one that inference uses."""
     return tuple(
         (rf"{there}\.{stack}\.{i}\.", f"{place}{here}.{j}.")
         for stack, place in ((0, "early.0."), (1, ""))
@@ -42,8 +42,8 @@ def _hourglass_head(there: str, here: str) -> tuple[tuple[str, str], ...]:
 
 
 LAYOUTS = (
-    Layout("weights of CenterMask", "heatmap.0.weight", (("", ""),)),
-    Layout(
+    CheckpointLayout("weights of CenterMask", "heatmap.0.weight", (("", ""),)),
+    CheckpointLayout(
         "a DLA checkpoint of CenterNet",
         "base.base_layer.0.weight",
         (
@@ -51,7 +51,7 @@ LAYOUTS = (
             (r"hm\.", "heatmap."), (r"wh\.", "size."), (r"reg\.", "offset."),
         ),
     ),
-    Layout(
+    CheckpointLayout(
         "an Hourglass checkpoint of CenterNet",
         "kps.0.up1.0.conv1.weight",
         (
@@ -59,7 +59,9 @@ LAYOUTS = (
             *_hourglass_head("hm", "heatmap"), *_hourglass_head("wh", "size"), *_hourglass_head("reg", "offset"),
         ),
     ),
-    Layout("ImageNet weights of DLA", "base_layer.0.weight", (("", "base."),), rgb_stem="base.base_layer.0.weight"),
+    CheckpointLayout(
+        "ImageNet weights of DLA", "base_layer.0.weight", (("", "base."),), rgb_stem="base.base_layer.0.weight"
+    ),
 )  # fmt: skip
 
 
@@ -72,7 +74,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What became of each tensor of a file, and which ones of the model it said nothing about."""
+    """A report: what became of each tensor of a file, and which ones of the model the file lacked."""
 
     source: str  # the file
     layout: str  # what it looks like
@@ -124,15 +126,15 @@ def load_starting_weights(model: CenterMaskNet, path: Path) -> WeightsReport:
     return WeightsReport(str(path), layout.title, tuple(used), tuple(skipped), tuple(mismatched), untouched)
 
 
-def _rename(name: str, layout: Layout) -> str | None:
+def _rename(name: str, layout: CheckpointLayout) -> str | None:
     for pattern, here in layout.renames:
         if match := re.match(pattern, name):
             return match.expand(here) + name[match.end() :]
     return None
 
 
-def _config_of(layout: Layout) -> str:
-    return "configs/hourglass_104.yaml" if "Hourglass" in layout.title else "configs/dla_34.yaml"
+def _config_of(layout: CheckpointLayout) -> str:
+    return "hourglass_104" if "Hourglass" in layout.title else "dla_34"
 
 
 def _appearance(found: dict[str, Tensor]) -> str:
@@ -146,7 +148,7 @@ def _appearance(found: dict[str, Tensor]) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or PyTorch file, told apart by content. Raises ModelError."""
+    """Reads the tensors of a safetensors or PyTorch file, told apart by content. Raises ModelError."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -181,7 +183,7 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """Those of a state dict, or of the one inside a checkpoint with epoch, optimizer and so on."""
+    """Finds the tensors of a state dict, or of the one inside a checkpoint with epoch, optimizer and so on."""
     if not isinstance(content, dict):
         return {}
     for key in ("state_dict", "model"):

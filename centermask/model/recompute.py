@@ -20,7 +20,7 @@ Maps = TypeVar("Maps", Tensor, list[Tensor])
 
 
 def recomputed(compute: Callable[[Tensor], Maps], x: Tensor, parts: Sequence[nn.Module]) -> Maps:
-    """compute(x), which runs `parts`; of it only x and the result stay in memory until the backward pass."""
+    """Returns compute(x), which runs `parts`; only x and the result stay in memory until the backward pass."""
     norms = [one for part in parts for one in part.modules() if isinstance(one, _BatchNorm)]
     maps: Maps = checkpoint(
         compute, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _standing_still(norms)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch as one more back end of the runtime: validation and weights files go through the pipeline that users run."""
+"""PyTorch is one more back end of the runtime: validation and weights files go through the pipeline that users run."""
 
 from __future__ import annotations
 

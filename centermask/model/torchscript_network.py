@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TorchScript file as one more back end of the runtime, on the CPU, where it was traced. It needs torch."""
+"""A TorchScript file is one more back end of the runtime, on the CPU, where it was traced. It needs torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPEC_FILE = f"{METADATA_KEY}.json"  # among the file's extra files
 
 
 class TorchScriptNetwork(Closing):
-    """A .torchscript file of graph level `peaks`. Outputs are new arrays at each call."""
+    """Runs a .torchscript file of graph level `peaks`. Outputs are new arrays at each call."""
 
     def __init__(self, path: str | Path) -> None:
         """Raises ModelError."""
@@ -47,7 +47,7 @@ class TorchScriptNetwork(Closing):
         self.description = f"TorchScript, PyTorch {torch.__version__} on cpu, {torch.get_num_threads()} threads"
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:
-        """images uint8 [N, H, W, 3] BGR, H and W as spec.input_hw."""
+        """Runs images uint8 [N, H, W, 3] BGR, H and W as spec.input_hw. Raises ModelError, UsageError."""
         graph = self._graph  # read once: another thread may close
         if graph is None:
             raise UsageError(CLOSED)

@@ -17,7 +17,7 @@ LAST_LEVEL = 5  # the final aggregation takes levels 2, 3, 4
 
 
 class UpConv(nn.Module):
-    """3x3 convolution, plain or deformable, batch norm, ReLU."""
+    """A 3x3 convolution, plain or deformable, a batch norm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, deformable: bool) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class UpConv(nn.Module):
 
 
 class BilinearUp(nn.ConvTranspose2d):
-    """Depthwise transposed convolution that starts as bilinear up-sampling by a whole factor.
+    """A depthwise transposed convolution that starts as bilinear up-sampling by a whole factor.
 
     Never under autocast: in bf16 it is 15 times slower on a CPU, and TensorRT refuses it.
     """
@@ -61,7 +61,7 @@ class IDAUp(nn.Module):
             self.add_module(f"node_{i}", UpConv(out_channels, out_channels, deformable))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """maps[0] is the finest; returns one merged map for each, all at its resolution."""
+        """Returns one merged map for each, all at the resolution of maps[0], the finest."""
         merged = [maps[0]]
         for i in range(1, len(maps)):
             raised = self.get_submodule(f"up_{i}")(self.get_submodule(f"proj_{i}")(maps[i]))
@@ -70,7 +70,7 @@ class IDAUp(nn.Module):
 
 
 class DLAUp(nn.Module):
-    """From levels 2..5 of the backbone to four aggregated maps, finest first."""
+    """Aggregates levels 2..5 of the backbone into four maps, finest first."""
 
     def __init__(self, channels: list[int], deformable: bool) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class DLAUp(nn.Module):
 
 
 class UpPath(nn.Module):
-    """Six backbone maps -> features [N, channels[2], H/4, W/4]."""
+    """Merges the six maps of the backbone into features [N, channels[2], H/4, W/4]."""
 
     def __init__(self, channels: tuple[int, ...], deformable: bool = False) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from centermask import __version__
 from centermask.config import STRIDE, Config, parse_config
-from centermask.model.network import CenterMaskNet
+from centermask.model.network import CenterMaskNet, build_model
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.partial_file import write_whole
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
@@ -20,12 +20,8 @@ from centermask_runtime.spec import METADATA_KEY, ModelSpec
 CONFIG_KEY = "centermask_config"
 
 
-def build_model(config: Config, num_classes: int) -> CenterMaskNet:
-    return CenterMaskNet(config.model, config.input, num_classes)
-
-
 def spec_of(config: Config, class_names: tuple[str, ...], category_ids: tuple[int, ...]) -> ModelSpec:
-    """The numbers inference depends on, from the config and the data set's classes. Raises UsageError."""
+    """Collects the numbers that inference depends on: the config's, and the data set's classes. Raises UsageError."""
     height, width = (side // STRIDE for side in config.input.size)
     if config.model.max_detections > len(class_names) * height * width:
         raise UsageError(

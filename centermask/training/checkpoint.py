@@ -54,13 +54,13 @@ def restore(saved: dict[str, Any], path: Path, config: Config, dataset: Dataset,
 
 
 def _state_of(saved: dict[str, Any]) -> dict[str, Any]:
-    """The fields of the TrainingState, which the first checkpoints had beside the weights."""
+    """Finds the fields of the TrainingState, which the first checkpoints had beside the weights."""
     state: dict[str, Any] = saved["state"] if "state" in saved else {**saved, "step_in_epoch": saved["batch"]}
     return state
 
 
 def _data_of(dataset: Dataset) -> dict[str, Any]:
-    """What the steps of an epoch and the model's outputs depend on."""
+    """Collects what the steps of an epoch and the model's outputs depend on."""
     return {"images": len(dataset), "classes": list(dataset.class_names), "category_ids": list(dataset.category_ids)}
 
 

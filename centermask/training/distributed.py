@@ -57,7 +57,7 @@ def open_fabric(train: TrainConfig, device: str, devices: int | None = None) -> 
 
 
 def _processes_asked_for(device: str, devices: int | None, gpus: int) -> tuple[int, int]:
-    """Processes on this machine, and the number of machines. Raises UsageError when they cannot be."""
+    """Returns the number of processes on this machine, and of machines. Raises UsageError when they cannot be."""
     here, machines = devices or 1, 1
     asked = f"{devices} GPUs were asked for"
     if dist.is_torchelastic_launched():
@@ -92,7 +92,7 @@ def _check_machine(train: TrainConfig, gpus: int, processes: int) -> None:
 
 
 def process_count(fabric: Fabric) -> int:
-    """The number of processes of a training on all machines, also before the Fabric is launched."""
+    """Counts the processes of a training on all machines, also before the Fabric is launched."""
     strategy = fabric.strategy
     return strategy.num_nodes * strategy.num_processes if isinstance(strategy, DDPStrategy) else 1
 
@@ -120,7 +120,7 @@ class Group:
         return [float(value) for value in total]
 
     def any(self, here: bool) -> bool:
-        """Whether it is so in at least one process."""
+        """Tells whether it is so in at least one process."""
         return self.sum(here)[0] > 0
 
     def join(self, items: list[Item]) -> list[Item]:
@@ -132,7 +132,7 @@ class Group:
         return [item for part in parts for item in part]
 
     def from_main(self, item: Item) -> Item:
-        """All processes get the item that the first one has."""
+        """Gives all processes the item of the first one."""
         return self.join([item])[0]
 
     def raise_first(self, error: CenterMaskError | None) -> None:
@@ -148,7 +148,7 @@ class Group:
 
     @contextmanager
     def together(self) -> Iterator[bool]:
-        """All processes leave the body when each is done with it, or end if it fails in one. The first gets True."""
+        """Waits at the end of the body for all processes, and ends all if it fails in one. The first one gets True."""
         error: CenterMaskError | None = None
         try:
             yield self.main

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exponential moving average of the weights: what is validated and shipped."""
+"""The exponential moving average of the weights, which is what is validated and shipped."""
 
 from __future__ import annotations
 

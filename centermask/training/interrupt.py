@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a cluster that wants its machine ba
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: it stops a training as Ctrl-C does, with another exit code."""
+    """Raised when SIGTERM came, which stops a training as Ctrl-C does, with another exit code."""
 
 
 class DeferredInterrupt:

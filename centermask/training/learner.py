@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from centermask.config import Config
 from centermask.data.loader import Batch
+from centermask.model.network import build_model
 from centermask.model.pretrained import WeightsReport, load_starting_weights
-from centermask.model.weights import build_model, save_weights
+from centermask.model.weights import save_weights
 from centermask.training.ema import WeightAverage
 from centermask.training.losses import LOSS_NAMES, Counts, centermask_losses
 from centermask.training.optimizer import learning_rate, make_optimizer
@@ -26,7 +27,10 @@ class Learner:
     """What a training changes from step to step; each of its processes has one, with the same weights."""
 
     def __init__(self, config: Config, spec: ModelSpec, fabric: Fabric, total_steps: int) -> None:
-        """fabric: launched. total_steps: of the training, for the learning rate. Initial weights are train.seed's."""
+        """Makes the model with weights that depend on train.seed alone.
+
+        fabric: a launched one. total_steps: those of the training, which the learning rate depends on.
+        """
         self.config = config
         self.total_steps = total_steps
         self.spec = spec  # of the weights
@@ -39,7 +43,7 @@ class Learner:
         self._network, self.optimizer = fabric.setup(self._trainable(), optimizer)
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Returns the learning rate of a step, counted from 0."""
         return learning_rate(step, self.total_steps, self.config.train)
 
     def step(self, step: int, batches: Sequence[Batch], counts: Counts) -> Tensor:
@@ -96,7 +100,7 @@ class Learner:
         self.spec = dataclasses.replace(self.spec, provenance=state["provenance"])
 
     def _trainable(self) -> nn.Module:
-        """What runs the model's weights: the model itself as train.sync_bn and train.recompute want it, or compiled."""
+        """Prepares the model for its steps, as train.sync_bn, train.recompute and train.compile want it."""
         train = self.config.train
         self.model.base.recompute = train.recompute
         if train.sync_bn and self.fabric.world_size > 1:

@@ -41,7 +41,7 @@ LOSS_NAMES = Losses._fields
 
 
 def counts_of(batches: Sequence[Batch]) -> Counts:
-    """The counts of several micro-batches together; zeros where there are none."""
+    """Counts several micro-batches together; zeros where there are none."""
     objects, pixels = 0, 0
     for batch in batches:
         height, width = batch.saliency.shape[2:]
@@ -84,7 +84,7 @@ def _losses_of_stack(outputs: TrainingOutputs, batch: Batch, weights: LossConfig
 
 
 def focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float = 4.0) -> Tensor:
-    """Penalty-reduced focal loss summed over the map (CornerNet eq. 1); target is 1 exactly at the centres."""
+    """The penalty-reduced focal loss, summed over the map (CornerNet eq. 1); target is 1 exactly at the centres."""
     p = logits.sigmoid()
     positive = (1 - p) ** alpha * F.logsigmoid(logits)
     negative = (1 - target) ** beta * p**alpha * F.logsigmoid(-logits)
@@ -92,7 +92,9 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float =
 
 
 def mask_loss(shapes: Tensor, saliency: Tensor, batch: Batch, grid: int) -> Tensor:
-    """BCE of sigma(shape) * sigma(saliency) against the mask (paper eq. 2): mean over M x M points, sum of objects."""
+    """The BCE of sigma(shape) * sigma(saliency) against the mask (paper eq. 2), averaged over M x M points, summed over
+    the objects.
+    """
     shape_at = sample_shapes(shapes.sigmoid(), grid)
     channel = batch.labels if saliency.shape[1] > 1 else torch.zeros_like(batch.labels)
     saliency_at = sample_saliency(saliency.sigmoid(), batch.image_index, channel, batch.boxes, grid)
@@ -103,7 +105,7 @@ def mask_loss(shapes: Tensor, saliency: Tensor, batch: Batch, grid: int) -> Tens
 
 
 def saliency_loss(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
-    """Direct BCE on the saliency, summed over the pixels of the channels whose class is in the image.
+    """The direct BCE on the saliency, summed over the pixels of the channels whose class is in the image.
 
     The channel of an absent class is read by false detections only; counting all 80 would drown the few that matter.
     """
@@ -112,7 +114,7 @@ def saliency_loss(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
 
 
 def sample_shapes(shapes: Tensor, grid: int) -> Tensor:
-    """Local shapes [n, S, S] at the M x M pixel-centre grid of their boxes -> [n, M, M]; edges repeat."""
+    """Samples local shapes [n, S, S] at the M x M pixel-centre grid of their boxes -> [n, M, M]; edges repeat."""
     side = shapes.shape[-1]
     at = (torch.arange(grid, device=shapes.device) + 0.5) * (side / grid) - 0.5
     interpolation = _interpolation(at, side).to(shapes.dtype)  # [M, S]
@@ -120,7 +122,7 @@ def sample_shapes(shapes: Tensor, grid: int) -> Tensor:
 
 
 def sample_saliency(saliency: Tensor, image_index: Tensor, channel: Tensor, boxes: Tensor, grid: int) -> Tensor:
-    """Saliency [N, Cs, h, w] of each object's channel at the M x M grid of its box (input pixels) -> [n, M, M]."""
+    """Samples saliency [N, Cs, h, w], each object's channel, at the M x M grid of its box [n, 4] (input pixels)."""
     _, channels, height, width = saliency.shape
     step = (torch.arange(grid, device=boxes.device) + 0.5) / grid
     x = (boxes[:, 0:1] + step * (boxes[:, 2:3] - boxes[:, 0:1])) / STRIDE - 0.5  # [n, M]
@@ -140,7 +142,7 @@ def sample_saliency(saliency: Tensor, image_index: Tensor, channel: Tensor, boxe
 
 
 def _at(flat: Tensor, index: Tensor) -> Tensor:
-    """flat[index]; but index_select sums gradients in a fixed order, so that a seed gives the same weights again."""
+    """Returns flat[index], with gradients summed in a fixed order, so that a seed gives the same weights again."""
     return flat.index_select(0, index.reshape(-1)).view(index.shape)
 
 
@@ -151,7 +153,7 @@ def _taps(at: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _interpolation(at: Tensor, length: int) -> Tensor:
-    """Bilinear weights [len(at), length] with edges repeated."""
+    """Returns bilinear weights [len(at), length] with edges repeated."""
     low, high, fraction = _taps(at, length)
     weights = torch.zeros(len(at), length, device=at.device)
     rows = torch.arange(len(at), device=at.device)

@@ -15,13 +15,13 @@ COSINE_FLOOR = 0.01  # of the full rate, at the end
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW, as train.optimizer says."""
+    """Makes Adam or AdamW, as train.optimizer says."""
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(parameters, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
-    """Rate of step 0 .. total_steps - 1."""
+    """Returns the rate of a step, 0 .. total_steps - 1."""
     warmup = min((step + 1) / config.warmup_steps, 1.0) if config.warmup_steps > 0 else 1.0
     part = step / max(total_steps, 1)
     if config.schedule == "cosine":
@@ -32,5 +32,5 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
 
 
 def full_rate(config: TrainConfig) -> float:
-    """train.lr for the batch at hand: in proportion to it, where the config says what batch lr is meant for."""
+    """Returns train.lr for the batch at hand: in proportion to it, where the config says what batch lr is meant for."""
     return config.lr if config.lr_batch in (None, config.batch) else config.lr * config.batch / config.lr_batch

@@ -38,7 +38,7 @@ HEADING_EVERY = 20  # rows
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """The most that was in use since the process began: of the GPU, or resident memory without the loader's workers."""
+    """Measures the peak since the process began: of the GPU, or resident memory without the loader's workers."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / 2**30
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
@@ -46,7 +46,7 @@ def peak_memory_gib(device: torch.device) -> float:
 
 
 def open_display(*, quiet: bool = False) -> TrainingDisplay:
-    """The display that fits standard output: a bar on a terminal, else lines; nothing if quiet."""
+    """Chooses the display that fits standard output: a bar on a terminal, else lines; nothing if quiet."""
     if quiet:
         return TrainingDisplay()
     console = Console()
@@ -65,20 +65,20 @@ class TrainingDisplay:
         pass
 
     def start(self, run: str, plan: TrainingSteps, step: int, device: torch.device) -> None:
-        """The training begins, or goes on, at a step."""
+        """Hears that the training begins, or goes on, at a step."""
 
     def wants_losses(self) -> bool:
-        """Whether to show the next step's losses, for which the training has to wait for the device."""
+        """Tells whether to show the next step's losses, for which the training has to wait for the device."""
         return False
 
     def step(self, epoch: int, step: int, losses: Mapping[str, float]) -> None:
-        """A step is done; epoch is counted from 0, step from 1."""
+        """Hears that a step is done; epoch is counted from 0, step from 1."""
 
     def epoch(self, row: Row, state: TrainingState) -> None:
-        """An epoch is done, its files are written."""
+        """Hears that an epoch is done and its files are written."""
 
     def say(self, text: str) -> None:
-        """A sentence for the user."""
+        """Tells the user a sentence."""
 
     def wrap(self, indices: Iterator[int], count: int, title: str) -> Iterator[int]:
         """Shows a loop over images (validation)."""
@@ -119,7 +119,7 @@ class SpokenDisplay(TrainingDisplay):
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def images_per_second(self, step: int) -> float:
-        """The speed since the last call, without validations."""
+        """Measures the speed since the last call, without validations."""
         (since, first), now = self.timed_from, self.clock()
         self.timed_from = now, step
         return (step - first) * self.plan.samples.config.train.batch / max(now - since, 1e-9)
@@ -210,7 +210,7 @@ class LineDisplay(SpokenDisplay):
 
 
 def clock_time(seconds: float) -> str:
-    """3725.4 -> 1:02:05"""
+    """Writes 3725.4 as 1:02:05."""
     return str(timedelta(seconds=round(seconds)))
 
 

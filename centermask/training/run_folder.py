@@ -39,7 +39,7 @@ class DataSource:
         return cls(str(split.annotations.absolute()), str(split.images.absolute()), split.name, split.layout.name)
 
     def load(self) -> Dataset:
-        """The data set again. Raises DataError where it cannot be opened any more."""
+        """Opens the data set again. Raises DataError where it cannot be opened any more."""
         annotations, images = Path(self.annotations), Path(self.images)
         if not self.layout:
             return load_dataset(Split.of_files(annotations, images))
@@ -75,7 +75,7 @@ class RunFolder:
 
     @classmethod
     def choose(cls, parent: Path, name: str) -> RunFolder:
-        """parent/name, or the first free parent/name2, name3, ... Nothing is written until start."""
+        """Chooses parent/name, or the first free parent/name2, name3, ... Nothing is written until start."""
         paths = (parent / (name if number == 1 else f"{name}{number}") for number in itertools.count(1))
         return cls(next(path for path in paths if not os.path.lexists(path)))
 
@@ -92,7 +92,7 @@ class RunFolder:
         write_whole(self.path / "data.json", data.encode())
 
     def read(self) -> tuple[Config, tuple[DataSource, DataSource]]:
-        """What start wrote. Raises DataError when this is no run folder."""
+        """Reads what start wrote. Raises DataError when this is no run folder."""
         try:
             train, val = (DataSource(**source) for source in json.loads((self.path / "data.json").read_text()))
         except (OSError, ValueError, TypeError) as error:
@@ -131,7 +131,7 @@ class RunFolder:
             ) from error
 
     def load_checkpoint(self) -> dict[str, object]:
-        """What save_checkpoint wrote; never unpickles code."""
+        """Reads what save_checkpoint wrote; never unpickles code. Raises DataError."""
         try:
             state: dict[str, object] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except FileNotFoundError:

@@ -75,7 +75,7 @@ def train(
 def resumed_trainer(
     run: RunFolder, *, device: str = "auto", devices: int | None = None, display: TrainingDisplay | None = None
 ) -> Trainer:
-    """The Trainer of a run that was stopped, with its own config and data, ready to go on.
+    """Opens the Trainer of a run that was stopped, with the run's own config and data, ready to go on.
 
     Raises DataError when there is nothing to resume or the data have changed.
     """

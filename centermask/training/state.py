@@ -33,7 +33,7 @@ class TrainingState:
         return cls(torch.zeros(len(LOSS_NAMES), device=device))
 
     def is_stale(self, train: TrainConfig) -> bool:
-        """Whether train.patience is over: that many epochs without a better mask AP, the last one validated."""
+        """Tells whether train.patience is over: that many epochs without a better mask AP, the last one validated."""
         return 0 < train.patience <= self.epoch - self.best_epoch and self.epoch % train.val_every == 0
 
     def to_dict(self) -> dict[str, Any]:

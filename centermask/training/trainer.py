@@ -41,7 +41,7 @@ class Trainer:
         self, config: Config, train_set: Dataset, val_set: Dataset, run: RunFolder, *, device: str = "auto",
         devices: int | None = None, augmented: bool = True, display: TrainingDisplay | None = None,
     ) -> None:  # fmt: skip
-        """Starts the other processes, when all of it goes together. device, devices: as in distributed.open_fabric."""
+        """Starts the other processes when all of it goes together. device, devices: as in distributed.open_fabric."""
         check_datasets(train_set, val_set)
         self.config, self.val_set = config, val_set
         self.samples = TrainingSet(train_set, config, augmented=augmented)

@@ -31,7 +31,8 @@ from pycocotools.coco import COCO
 
 from centermask.cli import main
 from centermask.config import parse_config
-from centermask.model.weights import build_model, save_weights, spec_of
+from centermask.model.network import build_model
+from centermask.model.weights import save_weights, spec_of
 from tests.support.places import NUCLEI, ROOT
 from tests.support.processes import environment
 

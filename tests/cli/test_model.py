@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from centermask.cli.model import model as command
 from centermask.config import Config, InputConfig, ModelConfig, load_config
 from centermask.model.cost import model_cost
-from centermask.model.weights import build_model
+from centermask.model.network import build_model
 from centermask_runtime.errors import CenterMaskError, ModelError, UsageError
 from tests.support.places import ROOT
 

@@ -18,9 +18,10 @@ from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet, collate
 from centermask.data.synthetic import write_shapes
 from centermask.model.deformable import DeformableConv, deformable_conv
+from centermask.model.network import build_model
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.upsampling import UpPath
-from centermask.model.weights import build_model, spec_of
+from centermask.model.weights import spec_of
 from centermask.training.losses import centermask_losses
 from centermask_export.checks.outputs import TOLERANCES, compare_networks
 from centermask_export.to_onnx import export_onnx

@@ -18,9 +18,9 @@ from centermask.data.formats.layouts import find_split
 from centermask.data.loader import TrainingSet, collate
 from centermask.model import network
 from centermask.model.hourglass import Hourglass, hourglass_104
-from centermask.model.network import CenterMaskNet
+from centermask.model.network import CenterMaskNet, build_model
 from centermask.model.torch_network import TorchNetwork
-from centermask.model.weights import build_model, load_weights, save_weights, spec_of
+from centermask.model.weights import load_weights, save_weights, spec_of
 from centermask.training.losses import Losses, centermask_losses
 from centermask_export.checks.outputs import compare_networks
 from centermask_export.engines.to_tensorrt import write_tensorrt

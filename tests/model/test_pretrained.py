@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from centermask.config import Config, InputConfig, ModelConfig
 from centermask.model import network
 from centermask.model.hourglass import Hourglass
-from centermask.model.network import CenterMaskNet
+from centermask.model.network import CenterMaskNet, build_model
 from centermask.model.pretrained import Mismatch, load_starting_weights
-from centermask.model.weights import build_model, load_weights
+from centermask.model.weights import load_weights
 from centermask_runtime.errors import ModelError
 from tests.model.test_network import official_dla34
 from tests.support.places import ROOT

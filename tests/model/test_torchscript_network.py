@@ -15,9 +15,10 @@ from centermask.cli import main
 from centermask.config import Config, InputConfig, ModelConfig
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
+from centermask.model.network import build_model
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.torchscript_network import TorchScriptNetwork
-from centermask.model.weights import build_model, spec_of
+from centermask.model.weights import spec_of
 from centermask.opening import open_network
 from centermask_export.checks.outputs import compare_networks
 from centermask_export.to_torchscript import write_torchscript

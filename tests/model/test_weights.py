@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from centermask.config import Config, ModelConfig
-from centermask.model.weights import build_model, load_weights, save_weights, spec_of
+from centermask.model.network import build_model
+from centermask.model.weights import load_weights, save_weights, spec_of
 from centermask_runtime.errors import CenterMaskError, ModelError
 
 CONFIG = Config("tiny", ModelConfig("dla_46c", head_channels=16, shape_size=8, max_detections=10))

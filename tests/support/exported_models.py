@@ -19,8 +19,8 @@ from torch import nn
 from centermask.config import Config, InputConfig, ModelConfig
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
-from centermask.model.network import CenterMaskNet
-from centermask.model.weights import build_model, load_weights, spec_of
+from centermask.model.network import CenterMaskNet, build_model
+from centermask.model.weights import load_weights, spec_of
 from centermask.opening import find_model
 from centermask_export.onnx_file import read_spec
 from centermask_export.options import ExportOptions

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from centermask.config import Config, ModelConfig
-from centermask.model.weights import build_model
+from centermask.model.network import build_model
 from centermask.training.ema import WeightAverage
 
 CONFIG = Config("tiny", ModelConfig("dla_46c", head_channels=16, shape_size=8))

@@ -15,7 +15,8 @@ from centermask.config import Config, InputConfig, LossConfig, ModelConfig, Trai
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
-from centermask.model.weights import build_model, load_weights, save_weights, spec_of
+from centermask.model.network import build_model
+from centermask.model.weights import load_weights, save_weights, spec_of
 from centermask.training.callbacks import EVENTS, Callbacks, Training
 from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer

@@ -37,7 +37,7 @@ def draw_labels(dataset: Dataset, path: Path, input_hw: tuple[int, int]) -> None
 
 
 def _boxes(dataset: Dataset, input_hw: tuple[int, int]) -> NDArray[np.float64]:
-    """Boxes of evenly spread images, [n, 4]: centre as a part of the image, width and height in network pixels."""
+    """Takes boxes of evenly spread images, [n, 4]: centre as a part of the image, width and height in network pixels."""
     step = -(-len(dataset) // MOST_IMAGES)
     boxes = []
     for index in range(0, len(dataset), step):
@@ -61,7 +61,7 @@ def _classes(axes: Axes, names: Sequence[str], counts: Counter[int]) -> None:
     axes.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=small, color=INK)
     axes.margins(x=0.15)
     more = f", the {len(shown)} most frequent of {len(names)}" if len(names) > len(shown) else ""
-    style(axes, f"Objects of a class{more}")
+    style(axes, f"Objects per class{more}")
     axes.tick_params(axis="y", labelsize=small)
     axes.grid(axis="y", visible=False)
 
@@ -71,7 +71,7 @@ def _objects(axes: Axes, counts: Sequence[int]) -> None:
     width = max(-(-most // 40), 1)
     axes.hist(counts, bins=np.arange(-0.5, most + width + 0.5, width).tolist(), color=BOX, rwidth=0.9)
     empty = sum(1 for count in counts if not count)
-    title = f"Objects an image: {sum(counts):,} in {len(counts):,} images"
+    title = f"Objects per image: {sum(counts):,} in {len(counts):,} images"
     style(axes, title + (f", {empty:,} without any" if empty else ""), "objects", "images")
 
 
@@ -84,7 +84,7 @@ def _centres(axes: Axes, boxes: NDArray[np.float64]) -> None:
 
 
 def _sizes(axes: Axes, boxes: NDArray[np.float64]) -> None:
-    """Width against height; dashed: a cell of the heat map, below which neighbours can share one."""
+    """Draws width against height; dashed: a cell of the heat map, below which neighbours can share one."""
     from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
     width, height = boxes[:, 2], boxes[:, 3]

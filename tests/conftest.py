@@ -19,6 +19,9 @@ from tests.support.cuda_cpu.compare import Device
 from tests.support.cuda_cpu.cpu_driver import CpuDriver
 from tests.support.places import ROOT
 
+# Before torch is loaded: its threads sleep while they wait. Spinning ones cost ten times more on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 pytest.register_assert_rewrite("tests.support.given_networks")  # its asserts show both values, too
 
 

@@ -37,7 +37,7 @@ def draw_labels(dataset: Dataset, path: Path, input_hw: tuple[int, int]) -> None
 
 
 def _boxes(dataset: Dataset, input_hw: tuple[int, int]) -> NDArray[np.float64]:
-    """Takes boxes of evenly spread images, [n, 4]: centre as a part of the image, width and height in network pixels."""
+    """Takes boxes of evenly spread images [n, 4]: centre as a part of the image, width and height in network pixels."""
     step = -(-len(dataset) // MOST_IMAGES)
     boxes = []
     for index in range(0, len(dataset), step):

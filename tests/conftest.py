@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures that several tests share: the folder of real data, a small model specification and outputs that fit it."""
+"""One thread per worker, slow files first, and what several files share: real data, kernels, a small specification."""
 
 from __future__ import annotations
 
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch: sums come in another order on more, and each core has its worker
+
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +21,26 @@ from centermask_runtime.spec import ModelSpec
 from tests.support.cuda_cpu.build import build, compiler
 from tests.support.cuda_cpu.compare import Device
 from tests.support.cuda_cpu.cpu_driver import CpuDriver
+from tests.support.made_once import begin, made_once
 from tests.support.places import ROOT
 
 # Before torch is loaded: its threads sleep while they wait. Spinning ones cost ten times more on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 pytest.register_assert_rewrite("tests.support.given_networks")  # its asserts show both values, too
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker begins a long one when the others are about to end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def run_folder(tmp_path_factory) -> None:
+    """The folder of this run, which its workers share."""
+    mine = tmp_path_factory.getbasetemp()
+    begin(mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine)
 
 
 @pytest.fixture(scope="session")
@@ -36,14 +54,14 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cpu_kernels(tmp_path_factory) -> bytes:
+def cpu_kernels() -> bytes:
     """The CUDA kernels compiled for the CPU, for CpuDriver; CENTERMASK_CPU_KERNELS names a library instead."""
     chosen = os.environ.get("CENTERMASK_CPU_KERNELS")
     if chosen:
         return Path(chosen).read_bytes()
     if compiler() is None:
         pytest.skip("needs g++ to compile the CUDA kernels for the CPU")
-    return build(tmp_path_factory.mktemp("kernels") / "kernels.so").read_bytes()
+    return (made_once("cpu_kernels", lambda folder: build(folder / "kernels.so")) / "kernels.so").read_bytes()
 
 
 @pytest.fixture
@@ -73,17 +91,6 @@ def cuda_device(request) -> Iterator[Device]:
         gpu = BindingsDriver()
         yield Device(gpu, kernel_image(gpu.compute_capability).code)
         gpu.close()
-
-
-@pytest.fixture(scope="module")
-def two_threads() -> Iterator[None]:
-    """PyTorch on two threads, whatever the machine: sums come in another order on more."""
-    import torch  # here, so that the runtime's tests load none
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -29,8 +29,6 @@ from tests.support.exported_models import (
     tiny_spec,
 )
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),

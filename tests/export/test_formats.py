@@ -27,9 +27,6 @@ from tests.support.exported_models import CONFIG, quick_export, tiny_model, tiny
 from tests.support.places import ROOT
 from tests.support.processes import environment
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
-
 # ---- the rows -------------------------------------------------------------------------------------------------------
 
 

@@ -16,8 +16,6 @@ from tests.support.exported_models import (
     released_onnx,
 )
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
 
 def test_int8_is_around_convolutions_only_and_not_before_the_sigmoids():
     graph = onnx.load(released_onnx("int8")).graph

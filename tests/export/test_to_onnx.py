@@ -43,7 +43,6 @@ from tests.support.exported_models import (
 
 KINDS = (*OPTIONS, "int8")
 FLOAT, HALF, INT32, UINT8 = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "INT32", "UINT8"))
-pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 @pytest.fixture(scope="module")

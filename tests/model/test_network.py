@@ -28,9 +28,6 @@ from tests.support.places import NUCLEI
 INPUT = InputConfig(size=(96, 128))
 
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
-
 def model_of(
     backbone: str = "dla_46c", classes: int = 3, *, k: int = 20, saliency: str = "class_specific"
 ) -> CenterMaskNet:

@@ -19,8 +19,6 @@ from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask_runtime.errors import UsageError
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
 
 def thin_hourglass() -> Hourglass:
     return Hourglass(2, 16, (16, 16, 32), (1, 1, 1), 16)

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two small models and their exports, each made once for all test files: torch.onnx takes seconds for any size."""
+"""Two small models and their exports, each made once per run of the tests: torch.onnx takes seconds for any size."""
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import functools
 import shutil
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -27,6 +25,7 @@ from centermask_export.options import ExportOptions
 from centermask_export.to_int8 import write_int8
 from centermask_export.to_onnx import export_onnx
 from centermask_runtime.spec import ModelSpec
+from tests.support.made_once import made_once
 from tests.support.places import NUCLEI
 
 CONFIG = Config(
@@ -44,13 +43,6 @@ OPTIONS = {
     "dynamic": ExportOptions(dynamic=True, batch=2, dynamic_imgsz=DYNAMIC_SIZES),
     "heads_fp16": ExportOptions(imgsz=SMALL, graph="heads", precision="fp16"),
 }
-
-
-@functools.cache
-def folder() -> Path:
-    made = Path(tempfile.mkdtemp(prefix="centermask-tests-"))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return made
 
 
 def frames(count: int = 5) -> list[NDArray[np.uint8]]:
@@ -82,12 +74,13 @@ def tiny_spec() -> ModelSpec:
     return dataclasses.replace(spec_of(CONFIG, ("nucleus",), (1,)), mask_threshold=0.45)
 
 
-@functools.cache
 def tiny_onnx() -> Path:
     """The tiny model as fp32 ONNX. Nobody may change the file."""
-    path = folder() / "tiny" / "tiny.onnx"
-    export_onnx(tiny_model(), tiny_spec(), path, source="tiny.safetensors")
-    return path
+
+    def export(folder: Path) -> None:
+        export_onnx(tiny_model(), tiny_spec(), folder / "tiny.onnx", source="tiny.safetensors")
+
+    return made_once("tiny_onnx", export) / "tiny.onnx"
 
 
 def quick_export(model, spec, path, options, *, source):
@@ -103,13 +96,14 @@ def released() -> tuple[CenterMaskNet, ModelSpec]:
     return model, dataclasses.replace(spec, input_hw=SMALL)
 
 
-@functools.cache
 def released_onnx(kind: str) -> Path:
     """The released model as a kind of OPTIONS, or int8, in a folder of its own. Nobody may change the file."""
-    path = folder() / kind / f"{RELEASED}.onnx"
-    if kind == "int8":
-        path.parent.mkdir()
-        write_int8(released_onnx("fp32"), released()[1], path, frames())
-    else:
-        export_onnx(*released(), path, OPTIONS[kind], source=f"{RELEASED}.safetensors")
-    return path
+    name = f"{RELEASED}.onnx"
+
+    def export(folder: Path) -> None:
+        if kind == "int8":
+            write_int8(released_onnx("fp32"), released()[1], folder / name, frames())
+        else:
+            export_onnx(*released(), folder / name, OPTIONS[kind], source=f"{RELEASED}.safetensors")
+
+    return made_once(f"released_{kind}", export) / name

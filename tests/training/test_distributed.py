@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,15 +53,6 @@ def shapes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, 9, seed=1, val_count=3, size_hw=(64, 64), max_objects=3)
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the processes have it: with another number sums come in another order, and Adam makes much of that."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

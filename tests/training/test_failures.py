@@ -19,8 +19,6 @@ from centermask_runtime.errors import CenterMaskError, DataError, UsageError
 from tests.support.places import NUCLEI
 from tests.support.tiny_training import CONFIG, new_trainer, seven_shapes, tensors
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> tuple[Dataset, Dataset]:

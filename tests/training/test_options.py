@@ -30,8 +30,6 @@ CONFIG = Config(
 )
 APS = (0.1, 0.3, 0.3, 0.2, 0.2, 0.4)  # of a validation that is told what to find
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> tuple[Dataset, Dataset]:

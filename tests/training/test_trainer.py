@@ -26,8 +26,6 @@ from centermask_runtime.errors import CenterMaskError, DataError
 from tests.support.places import NUCLEI
 from tests.support.tiny_training import CONFIG, new_trainer, seven_shapes, tensors
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> tuple[Dataset, Dataset]:
@@ -35,7 +33,7 @@ def shapes(tmp_path_factory) -> tuple[Dataset, Dataset]:
 
 
 @pytest.fixture(scope="module")
-def finished(two_threads, tmp_path_factory, shapes) -> Trainer:
+def finished(tmp_path_factory, shapes) -> Trainer:
     """A run that nothing disturbed."""
     trainer = new_trainer(tmp_path_factory.mktemp("runs"), shapes)
     trainer.result = trainer.fit()  # type: ignore[attr-defined]

@@ -90,16 +90,6 @@ from centermask.cli import main
 main(sys.argv[1:])
 """
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> Path:
@@ -111,7 +101,7 @@ def shapes(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(one_thread, shapes, tmp_path_factory) -> RunFolder:
+def undisturbed(shapes, tmp_path_factory) -> RunFolder:
     config = load_config(shapes / "tiny.yaml")
     sets = load_dataset(find_split(shapes, "train")), load_dataset(find_split(shapes, "val"))
     trainer = Trainer(config, *sets, RunFolder(tmp_path_factory.mktemp("run") / "tiny"), device="cpu")

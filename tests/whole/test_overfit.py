@@ -14,8 +14,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from centermask.config import Config, InputConfig, ModelConfig, TrainConfig
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import Split, find_split
@@ -26,9 +24,6 @@ from centermask.training.trainer import Trainer, TrainingResult
 PHOTOGRAPHS = 8
 MOST_OBJECTS = 6
 LEAST_SIDE = 24  # root of the mask's area in input pixels: six cells of the heat map
-
-
-pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def quick(name: str, side: int, *, epochs: int, batch: int, lr: float) -> Config:

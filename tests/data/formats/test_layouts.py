@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -32,17 +31,6 @@ def three(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("layouts")
     write_three(write_polygons(folder / "source"), folder / "three")
     return folder / "three"
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """PyTorch's sums in one order, whatever the machine."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def same(one: ObjectMask, other: ObjectMask) -> bool:
@@ -93,7 +81,6 @@ def test_labels_of_six_digits_move_hardly_a_pixel(three, tmp_path):
     assert min(values) > 0.95 and np.mean(values) > 0.99
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_two_steps_of_training_are_the_same_in_three_layouts(three, tmp_path):
     """Losses of two epochs of one step and the AP at the end, digit for digit."""
     from centermask.training.run_folder import DataSource, RunFolder

@@ -30,9 +30,6 @@ from tests.support.exported_models import (
     tiny_spec,
 )
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
-
 # ---- matching detections --------------------------------------------------------------------------------------------
 
 

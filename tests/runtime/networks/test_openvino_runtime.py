@@ -6,14 +6,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import helper, numpy_helper
 
 from tests.support.places import NUCLEI
@@ -35,15 +33,6 @@ from centermask_runtime.networks.openvino_runtime import OpenVinoNetwork  # noqa
 from tests.runtime.networks.test_onnx_runtime import tiny_graph  # noqa: E402
 
 NAME = "nuclei_dla_46c"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """These networks are small, and two threads wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

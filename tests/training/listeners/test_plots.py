@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,10 +60,8 @@ def batch(dataset) -> Batch:
 
 
 @pytest.fixture(scope="module")
-def trained(folder, tmp_path_factory) -> Iterator[Path]:
+def trained(folder, tmp_path_factory) -> Path:
     """The folder of a run of two epochs, with plots and TensorBoard."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a network so small waits for its threads only
     sets = tuple(load_dataset(find_split(folder, split)) for split in ("train", "val"))
     run = RunFolder(tmp_path_factory.mktemp("run") / "tiny")
     trainer = Trainer(parse_config(TINY, "test"), *sets, run, device="cpu")
@@ -74,8 +71,7 @@ def trained(folder, tmp_path_factory) -> Iterator[Path]:
     trainer.callbacks.add("on_train_batch_start", lambda trainer: seen.append(trainer.batches[0].images))
     trainer.fit()
     np.save(run.path / "first.npy", seen[0].numpy())
-    yield run.path
-    torch.set_num_threads(threads)
+    return run.path
 
 
 def test_a_run_folder_has_its_pictures(trained):

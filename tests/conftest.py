@@ -37,10 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def run_folder(tmp_path_factory) -> None:
+def run_folder(request, tmp_path_factory) -> None:
     """The folder of this run, which its workers share."""
     mine = tmp_path_factory.getbasetemp()
-    begin(mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine)
+    begin(mine.parent if hasattr(request.config, "workerinput") else mine)
 
 
 @pytest.fixture(scope="session")

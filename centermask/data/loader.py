@@ -190,7 +190,7 @@ def training_loader(
             num_workers=fitting_workers(sharing) if workers is None else workers,
             collate_fn=collate,
             pin_memory=pin_memory,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
 
 
@@ -200,7 +200,8 @@ def fitting_workers(sharing: int = 1) -> int:
     return max(1, min(MOST_WORKERS, cores // sharing))
 
 
-def _start_worker(_: int) -> None:
+def start_worker(_: int) -> None:
+    """Makes a worker ready: OpenCV without threads, signals left to the parent, which ends it."""
     # The workers share the cores already. Not 1: that waits for the threads of the parent's pool to end, which do not
     # exist in a forked process, and hangs whenever the parent has used OpenCV before.
     cv2.setNumThreads(0)

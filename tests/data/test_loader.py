@@ -25,7 +25,7 @@ import centermask.data
 from centermask.config import AugmentConfig, Config, InputConfig, ModelConfig, TrainConfig
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
-from centermask.data.loader import Batch, TrainingSet, _start_worker, collate, fitting_workers, training_loader
+from centermask.data.loader import Batch, TrainingSet, collate, fitting_workers, start_worker, training_loader
 from centermask.data.synthetic import write_shapes
 from centermask.data.training_steps import TrainingSteps
 from centermask_runtime.errors import DataError
@@ -149,7 +149,7 @@ def test_where_a_signal_cannot_be_waited_for_sigterm_ends_a_worker(monkeypatch):
     started = context.Event()
 
     def work() -> None:
-        _start_worker(0)
+        start_worker(0)
         started.set()
         time.sleep(60)
 

@@ -8,8 +8,7 @@ CenterMaskError          exit code 1   something failed while running
 ├── DataError            exit code 3   an image, video, annotation file or folder, or an array that is no frame
 ├── ModelError           exit code 4   weights, an ONNX file or an engine
 └── ExportError          exit code 5   an export that failed
-    ├── ParityError                    or did not match its source (centermask_export/checks/outputs.py)
-    └── ApDropError                    or finds less than its source (centermask_export/checks/ap.py)
+    └── CheckError                     or an artefact worse than its source (centermask_export/checks/__init__.py)
 """
 
 from __future__ import annotations

@@ -1,75 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""compare and the AP gate: differences that were put in are what comes out; order and ties do not count."""
+"""Objects of two artefacts: differences that were put in are what comes out; order and ties do not count."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
-import cv2
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centermask.cli import main
-from centermask.cli.compare_pictures import ONLY_A_BGR, ONLY_B_BGR, side_by_side
-from centermask.data.dataset import load_dataset
-from centermask.data.formats.layouts import find_split
-from centermask.evaluation.pictures import CAPTION_HEIGHT, GAP
-from centermask_export.checks.ap import ApDropError, ApReport, compare_ap
 from centermask_export.checks.objects import Limits, compare_frame, match_objects, start
 from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.errors import UsageError
-from centermask_runtime.geometry import Letterbox
 from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.reference.overlap import box_iou
-from centermask_runtime.selection import Selection
-from centermask_runtime.spec import ModelSpec
-from tests.runtime.networks.test_onnx_runtime import tiny_graph
-from tests.support.places import NUCLEI
-
-WHITE = np.full((64, 96, 3), 255, np.uint8)
-
-
-class Fixed:
-    """A network that has one answer."""
-
-    description, batch = "fixed", 1
-
-    def __init__(self, spec: ModelSpec, outputs: PeakOutputs) -> None:
-        self.spec, self.outputs = spec, outputs
-
-    def run(self, images):
-        return self.outputs
-
-    def close(self):
-        pass
-
-
-def changed(outputs: PeakOutputs, order=None, **parts) -> PeakOutputs:
-    """The outputs with some parts replaced, their detections in another order."""
-    outputs = dataclasses.replace(outputs, **parts)
-    rows = np.arange(outputs.scores.shape[1]) if order is None else np.asarray(order)
-    return dataclasses.replace(
-        outputs, **{name: getattr(outputs, name)[:, rows] for name in ("scores", "labels", "boxes", "shapes")}
-    )
-
-
-def difference(spec, a, b, frame=WHITE, **thresholds):
-    one, other = (Pipeline(Fixed(spec, outputs), Selection.of(spec, **thresholds)) for outputs in (a, b))
-    result = start(one, other)
-    return result, compare_frame(result, one, other, frame)
+from tests.support.fixed_networks import WHITE, Fixed, boxes_apart, changed, difference
 
 
 @pytest.fixture
-def apart(small_spec, small_outputs) -> PeakOutputs:
-    """Eight boxes that do not touch: four columns, two rows."""
-    corners = np.array([[[x, y] for y in (4, 36) for x in (4, 28, 52, 76)]] * 2, np.float32)
-    return dataclasses.replace(small_outputs, boxes=np.concatenate((corners, corners + 16), axis=2))
+def apart(small_outputs) -> PeakOutputs:
+    return boxes_apart(small_outputs)
 
 
 def test_an_artefact_differs_from_itself_in_nothing_whatever_the_order(small_spec, apart):
@@ -160,126 +114,3 @@ def test_each_object_has_at_most_one_partner_and_is_counted_once(seed):
     assert sorted([pair.row_a for pair in found.pairs] + list(found.only_a)) == list(range(5))
     assert sorted([pair.row_b for pair in found.pairs] + list(found.only_b)) == list(range(6))
     assert all(box_iou(a.boxes, b.boxes)[pair.row_a, pair.row_b] >= 0.5 for pair in found.pairs)
-
-
-# ---- pictures and the command ---------------------------------------------------------------------------------------
-
-
-def test_pictures_show_what_only_one_side_has(small_spec, apart):
-    frame = np.full((640, 960, 3), 90, np.uint8)
-    full = changed(apart, shapes=np.full_like(apart.shapes, 9), saliency=np.full_like(apart.saliency, 9))
-    scores = full.scores.copy()
-    scores[0] = np.linspace(0.9, 0.5, 8)
-    fewer, shifted = scores.copy(), full.boxes.copy()
-    fewer[0, 0] = 0
-    shifted[0, 4, [0, 2]] += 2  # two columns of input pixels, twenty of the frame
-    a, b = changed(full, scores=scores), changed(full, scores=fewer, boxes=shifted)
-    _, (found_a, found_b, found) = difference(small_spec, a, b, frame)
-    picture = side_by_side(frame, found_a, found_b, found, ("a.onnx", "b.xml"))
-    assert picture.shape == (640 + CAPTION_HEIGHT, 3 * 960 + 2 * GAP, 3)
-    panel = picture[CAPTION_HEIGHT:, -960:]
-    only_a, only_b = (np.all(panel == colour, axis=2).sum() for colour in (ONLY_A_BGR, ONLY_B_BGR))
-    assert (only_a, only_b) == (160 * 160 + 20 * 160, 20 * 160)
-    edges = [picture[CAPTION_HEIGHT + 440, start + 35 : start + 45] for start in (0, 960 + GAP)]
-    assert not np.array_equal(*edges)  # A's box begins at 40, B's at 60
-
-
-@pytest.fixture
-def two_files(small_spec, apart, tmp_path):
-    """The same graph twice, and one with scores that are 2 % lower."""
-    for name, factor in (("a", 1.0), ("b", 1.0), ("c", 0.98)):
-        outputs = changed(apart, scores=np.linspace(0.9, 0.4, 8, dtype=np.float32)[None] * np.float32(factor))
-        onnx.save(tiny_graph(small_spec, outputs), tmp_path / f"{name}.onnx")
-    cv2.imwrite(str(tmp_path / "white.png"), WHITE)
-    return tmp_path
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as error:
-        code = int(error.code or 0)
-    return code, *capsys.readouterr()
-
-
-def test_the_command_prints_numbers_and_writes_pictures(two_files, capsys):
-    a, b, source = two_files / "a.onnx", two_files / "b.onnx", two_files / "white.png"
-    code, out, _ = run(capsys, "compare", a, b, "--source", source, "--output", two_files / "out", "--json")
-    found = json.loads(out.splitlines()[-1])
-    assert code == 0 and found["ok"]
-    assert (found["objects"], found["matched"], found["unmatched"], found["frames"]) == ([8, 8], 8, 0, 1)
-    assert cv2.imread(str(two_files / "out" / "white.png")).shape[2] == 3
-    code, out, _ = run(capsys, "compare", a, b, "--source", source)
-    assert code == 0 and "8 objects in A, 8 in B, 8 in both, 0 in one only" in " ".join(out.split())
-
-
-def test_a_limit_that_is_passed_ends_in_exit_code_5(two_files, capsys):
-    arguments = "compare", two_files / "a.onnx", two_files / "c.onnx", "--source", two_files / "white.png"
-    assert run(capsys, *arguments)[0] == 0  # no limit, no gate
-    assert run(capsys, *arguments, "--max-score-diff", 0.02)[0] == 0
-    code, out, err = run(capsys, *arguments, "--max-score-diff", 0.01, "--json")
-    assert code == 5 and "scores by 0.018 (allowed 0.01)" in err
-    assert json.loads(out)["failures"] == ["scores by 0.018 (allowed 0.01)"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("none.onnx", "a.onnx"), 4, "There is no model file"),
-        (("a.onnx", "b.onnx", "--source", "nowhere"), 3, "no file or folder"),
-        (("a.onnx", "b.onnx", "--source", "rtsp://camera"), 2, "record it"),
-        (("a.onnx", "b.onnx", "--min-mask-iou", "2"), 2, "min-mask-iou"),
-        (("a.onnx",), 2, "Missing argument"),
-    ],
-)
-def test_wrong_use_is_one_sentence(two_files, capsys, monkeypatch, arguments, code, words):
-    monkeypatch.chdir(two_files)
-    given = arguments if "--source" in arguments else (*arguments, "--source", "white.png")
-    found, _, err = run(capsys, "compare", *given)
-    assert found == code and words in err and "Traceback" not in err
-
-
-# ---- the AP gate ----------------------------------------------------------------------------------------------------
-
-
-def metrics(box: float, mask: float):
-    return {"bbox": {"AP": box}, "segm": {"AP": mask}}
-
-
-def test_the_gate_opens_for_better_and_equal_and_closes_for_worse(tmp_path):
-    source = metrics(0.5, 0.4)
-    for box, mask, ok in ((0.5, 0.4, True), (0.9, 0.9, True), (0.496, 0.396, True), (0.5, 0.394, False)):
-        report = ApReport(7, source, metrics(box, mask), 0.005)
-        assert report.ok is ok
-        if ok:
-            report.require(tmp_path / "m.xml")
-    with pytest.raises(ApDropError, match=r"mask AP is 0\.3940 where its source has 0\.4000 .*--max-ap-drop") as error:
-        report.require(tmp_path / "m.xml")
-    assert error.value.exit_code == 5 and "box AP" not in str(error.value)
-    assert not ApReport(7, source, metrics(float("nan"), 0.4), 0.005).ok
-
-
-def test_ap_falls_where_half_of_the_detections_are_taken_away(small_spec):
-    """Both networks answer with the true boxes of one image; the second one loses every other object."""
-    dataset = load_dataset(find_split(NUCLEI, "val"))
-    dataset = dataclasses.replace(dataset, images=dataset.images[:1])
-    boxes = np.array([found.rect for found in dataset.objects(0)], np.float32)
-    count, side = len(boxes), 256
-    spec = dataclasses.replace(
-        small_spec, class_names=("nucleus",), category_ids=dataset.category_ids, saliency_channels=1,
-        max_detections=count, input_hw=(side, side),
-    )  # fmt: skip
-    letterbox = Letterbox.fit(dataset.image(0).shape[:2], (side, side))
-    whole = PeakOutputs(
-        np.full((1, count), 0.9, np.float32), np.zeros((1, count), np.int32),
-        letterbox.to_input(boxes.reshape(-1, 2)).reshape(1, count, 4), np.full((1, count, 8, 8), 9, np.float32),
-        np.full((1, 1, side // 4, side // 4), 9, np.float32),
-    )  # fmt: skip
-    scores = whole.scores.copy()
-    scores[:, ::2] = 0
-    report = compare_ap(Fixed(spec, whole), Fixed(spec, dataclasses.replace(whole, scores=scores)), dataset)
-    assert report.images == 1 and not report.ok and min(report.drops.values()) > 0.005
-    assert compare_ap(Fixed(spec, whole), Fixed(spec, whole), dataset, max_ap_drop=0).ok
-    with pytest.raises(UsageError, match="--max-ap-drop must lie between 0 and 1"):
-        compare_ap(Fixed(spec, whole), Fixed(spec, whole), dataset, max_ap_drop=5)

@@ -11,11 +11,13 @@ INSTALLS_FROM := pyproject.toml setup.py constraints.txt
 # A recipe that fails leaves no target behind, and two recipes never install into .venv at once.
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format gpu-check clean
+.PHONY: help demo test test-quick coverage lint format gpu-check clean
 
 help:
 	@echo "make demo    run the released model on the sample video; results in runs/demo"
-	@echo "make test    run all tests"
+	@echo "make test    run all tests, one worker per core"
+	@echo "make test-quick  run the tests of single functions: no training, export or process; under a minute"
+	@echo "make coverage  run all tests and count the lines that none of them reaches"
 	@echo "make lint    ruff, mypy and the import rules"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make gpu-check  run the GPU tests, export and time the released model on a machine with a GPU; report in runs/gpu_check"
@@ -24,8 +26,17 @@ help:
 demo: $(VENV)/.installed-export
 	$(BIN)/centermask demo
 
+# A file's tests stay on one worker, with what its fixtures made; tests/conftest.py puts the long files first.
+WORKERS := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS) --durations=10 $(ARGS)
+
+test-quick: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not process and not data and not gpu" $(ARGS)
+
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -75,8 +75,13 @@ def resources(architecture: str = ARCHITECTURE) -> list[Resources]:
         done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
         if done.returncode:
             raise UsageError(f"nvcc cannot compile the kernels for {architecture}: {first_message(done.stderr)}.")
+    return resources_of(done.stdout + done.stderr)
+
+
+def resources_of(usage: str) -> list[Resources]:
+    """Of every kernel that ptxas reports on, for one architecture, in its order."""
     found = []
-    for block in re.split(r"(?=Compiling entry function)", done.stdout + done.stderr)[1:]:
+    for block in re.split(r"(?=Compiling entry function)", usage)[1:]:
         match = USED.search(block)
         assert match is not None, block
         name, stores, loads, registers, fixed = match.groups()

@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 import centermask
 from centermask.config import load_config
+from centermask_runtime.checksum import sha256_of
 from tests.support.places import NUCLEI, ROOT
 
 PACKAGES = ("centermask", "export/centermask_export", "runtime/centermask_runtime")
@@ -42,9 +43,13 @@ def short(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def test_licence_is_apache_2() -> None:
-    text = (ROOT / "LICENSE").read_text()
-    assert "Apache License" in text and "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
+def test_the_licence_is_apache_2_word_for_word_and_the_package_says_so() -> None:
+    published = (
+        "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"  # at apache.org/licenses
+    )
+    assert sha256_of(ROOT / "LICENSE") == published
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
 
 
 def test_every_python_file_begins_with_its_licence() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 
 import pytest
 
 from centermask_runtime.cuda import kernels
 from centermask_runtime.cuda.compile import ARCHITECTURES, Nvrtc, Sources
 from tests.support.cuda_cpu.build import signatures
+from tests.support.ptxas import ptxas_usage
 
 NVCC = shutil.which("nvcc")
 MOST_REGISTERS = 64  # so that a multiprocessor of 65,536 registers holds 1,024 threads
@@ -23,17 +23,8 @@ USAGE = re.compile(
 
 
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
-def test_no_kernel_spills_on_any_architecture(tmp_path):
-    unit = tmp_path / "all.cu"
-    unit.write_text(kernels.translation_unit())
-    codes = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
-    command = [
-        NVCC, "-fatbin", *kernels.OPTIONS, "--Werror", "all-warnings", "-Xptxas", "-v", *codes,
-        f"-I{kernels.FOLDER}", "-o", str(tmp_path / "all.fatbin"), str(unit),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    usage = USAGE.findall(done.stdout + done.stderr)
+def test_no_kernel_spills_on_any_architecture():
+    usage = USAGE.findall(ptxas_usage())
     names = [name for source in kernels.SOURCES for name in signatures((kernels.FOLDER / source).read_text())]
     found = {(name, architecture) for name, architecture, *_ in usage}
     assert found == {(name, f"sm_{number}") for name in names for number in ARCHITECTURES}

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch: sums come in another order on more, and each core has its worker
+# Before PyTorch is loaded. One thread: sums come in another order on more, and each core has its worker.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where a test asks for more, they sleep while they wait
 
 from collections import Counter
 from collections.abc import Iterator
@@ -23,9 +25,6 @@ from tests.support.cuda_cpu.compare import Device
 from tests.support.cuda_cpu.cpu_driver import CpuDriver
 from tests.support.made_once import begin, made_once
 from tests.support.places import ROOT
-
-# Before torch is loaded: its threads sleep while they wait. Spinning ones cost ten times more on a busy machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 pytest.register_assert_rewrite("tests.support.given_networks")  # its asserts show both values, too
 

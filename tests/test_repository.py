@@ -44,9 +44,7 @@ def short(path: Path) -> str:
 
 
 def test_the_licence_is_apache_2_word_for_word_and_the_package_says_so() -> None:
-    published = (
-        "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"  # at apache.org/licenses
-    )
+    published = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"  # at apache.org/licenses
     assert sha256_of(ROOT / "LICENSE") == published
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])

@@ -14,8 +14,6 @@ from centermask_runtime.errors import UsageError
 from tests.support.places import ROOT
 from tests.support.tiny_training import CONFIG, seven_shapes
 
-pytestmark = pytest.mark.usefixtures("two_threads")
-
 
 def test_one_call_trains_and_gives_back_what_was_measured(tmp_path):
     shapes = seven_shapes(tmp_path)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from centermask.released import released_models
-from centermask_runtime.device import CPU, CUDA, Device
+from centermask_runtime.device import CPU, CUDA, Device, check_threads
 from centermask_runtime.errors import ModelError, UsageError, did_you_mean
 from centermask_runtime.networks import opening as exported
 from centermask_runtime.packages import need
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from centermask_runtime.pipeline.frame import FramePipeline
 
 MODEL_SUFFIXES = (".safetensors", *exported.MODEL_SUFFIXES, ".torchscript")
+_FORKED: list[int] = []  # this process, where it was forked after PyTorch had opened a model
 
 
 def find_model(model: str | Path) -> Path:
@@ -46,16 +48,41 @@ def find_model(model: str | Path) -> Path:
 def open_network(model: str | Path, device: Device | None = None, threads: int | None = None) -> Network:
     """The network of a model file or a released model on a device; see the runtime's open_network.
 
-    threads of PyTorch are those of the whole process. Raises what the runtime's does.
+    threads of PyTorch are those of the whole process, and one in a process that is forked later. Raises what the
+    runtime's does.
     """
     path, device = find_model(model), device or Device()
     if path.suffix in exported.MODEL_SUFFIXES:
         return exported.open_network(path, device, threads)
+    return _open_torch_network(path, device, threads)
+
+
+def open_pipeline(
+    model: str | Path,
+    device: Device | None = None,
+    threads: int | None = None,
+    *,
+    stage_times: bool = False,
+    run_lengths: bool = False,
+    **selection: Unpack[SelectionWords],
+) -> AbstractContextManager[FramePipeline]:
+    """Opens the pipeline of a model file or a released model; see the runtime's open_pipeline."""
+    path, device = find_model(model), device or Device()
+    if path.suffix in exported.MODEL_SUFFIXES:
+        return pipelines.open_pipeline(
+            path, device, threads, stage_times=stage_times, run_lengths=run_lengths, **selection
+        )
+    return pipelines.pipeline_of(_open_torch_network(path, device, threads), selection)
+
+
+def _open_torch_network(path: Path, device: Device, threads: int | None) -> Network:
+    check_threads(threads)
     device.runs_gpu_network(path)  # refuses what cannot be
     need("torch", "train", f"running {path.name} with PyTorch; an exported .onnx file needs no torch")
     import torch
 
-    if threads is not None:
+    _prepare_for_forks()
+    if threads is not None and not _FORKED:
         torch.set_num_threads(threads)
     if path.suffix == ".torchscript":
         from centermask.model.torchscript_network import TorchScriptNetwork
@@ -68,22 +95,18 @@ def open_network(model: str | Path, device: Device | None = None, threads: int |
     return TorchNetwork(network.to(_torch_device(device)), spec)
 
 
-@contextmanager
-def open_pipeline(
-    model: str | Path,
-    device: Device | None = None,
-    threads: int | None = None,
-    *,
-    stage_times: bool = False,
-    run_lengths: bool = False,
-    **selection: Unpack[SelectionWords],
-) -> Iterator[FramePipeline]:
-    """The pipeline of a model file or a released model, given back at the end; see the runtime's open_pipeline."""
-    with pipelines.open_pipeline(
-        model, device, threads, stage_times=stage_times, run_lengths=run_lengths, find=find_model, opener=open_network,
-        **selection,
-    ) as pipeline:  # fmt: skip
-        yield pipeline
+@functools.cache
+def _prepare_for_forks() -> None:
+    """A child gets one thread of PyTorch, since those of OpenMP do not outlive a fork and would be waited for."""
+    if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+        os.register_at_fork(after_in_child=_take_one_thread)
+
+
+def _take_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    _FORKED.append(os.getpid())
 
 
 def _torch_device(device: Device) -> str:

@@ -17,6 +17,12 @@ ENGINE_SUFFIXES = (".engine", ".plan")
 CPU_ONLY_SUFFIXES = (".xml", ".torchscript")
 
 
+def check_threads(threads: int | None) -> None:
+    """Raises UsageError where it is no number of CPU threads; None is all of them."""
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}.")
+
+
 @dataclass(frozen=True)
 class Device:
     """A device as a user names it. Nothing is asked of the machine until a model is opened on it."""

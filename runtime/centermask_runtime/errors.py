@@ -24,18 +24,26 @@ class CenterMaskError(Exception):
 
 
 class UsageError(CenterMaskError):
+    """A flag, config key, value or call that makes no sense."""
+
     exit_code = 2
 
 
 class DataError(CenterMaskError):
+    """An image, video, annotation file or folder that cannot be used, or an array that is no frame."""
+
     exit_code = 3
 
 
 class ModelError(CenterMaskError):
+    """Weights, an ONNX file or an engine that cannot be used."""
+
     exit_code = 4
 
 
 class ExportError(CenterMaskError):
+    """An export that failed, or does not match its source."""
+
     exit_code = 5
 
 

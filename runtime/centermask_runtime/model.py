@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from centermask_runtime.closing import Closing
-from centermask_runtime.device import AUTO, Device
+from centermask_runtime.device import AUTO, Device, check_threads
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.images import frame_of, is_pil_image, read_image
 from centermask_runtime.instances import Instances
@@ -20,7 +20,7 @@ from centermask_runtime.networks.network import Network
 from centermask_runtime.per_process import PerProcess
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.pipeline.frame import AnyFrame, FramePipeline
-from centermask_runtime.pipeline.opening import open_pipeline
+from centermask_runtime.pipeline.opening import PipelineOpener, open_pipeline
 from centermask_runtime.reference.nv12 import Nv12Frame
 from centermask_runtime.results import Results
 from centermask_runtime.selection import Selection, SelectionWords
@@ -51,7 +51,7 @@ class CenterMask(Closing):
     a GPU that cannot be, and one sentence says so. Pickle takes its arguments, so that another process opens it anew.
     """
 
-    _open_pipeline = staticmethod(open_pipeline)
+    _open_pipeline: ClassVar[PipelineOpener] = staticmethod(open_pipeline)
 
     def __init__(
         self,
@@ -73,8 +73,7 @@ class CenterMask(Closing):
         per frame. classes: names or labels of the classes to keep. threads: of the CPU, None for all.
         Raises ModelError for what cannot be opened, UsageError for what makes no sense, DriverError for a missing GPU.
         """
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}.")
+        check_threads(threads)
         if isinstance(classes, Iterable) and not isinstance(classes, str):
             classes = tuple(classes)  # it may be opened again
         self._model, self._device, self._threads = model, Device.of(device), threads

@@ -40,10 +40,16 @@ def loaded_by(modules):
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.parametrize("package", ["centermask_runtime", "centermask"])
+def test_a_package_alone_loads_no_third_party_code(package):
+    assert not loaded_by([package]) & {*TRAINING - {"centermask"}, "numpy", "cv2", "onnxruntime", "av", "click", "PIL"}
+
+
+def test_the_public_class_loads_no_torch_and_no_back_end():
+    loaded = loaded_by(["centermask_runtime.model"])
+    assert not loaded & {*TRAINING, "onnxruntime", "openvino", "av", "click", "PIL"}
+
+
 @pytest.mark.parametrize("module", ["centermask_runtime", *MODULES])
 def test_a_runtime_module_loads_nothing_of_the_training_stack(module):
     assert not loaded_by([module]) & TRAINING
-
-
-def test_the_package_alone_loads_no_third_party_code():
-    assert not loaded_by(["centermask_runtime"]) & {"numpy", "cv2", "onnxruntime", "av"}

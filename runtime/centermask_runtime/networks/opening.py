@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from centermask_runtime.device import ENGINE_SUFFIXES, Device
+from centermask_runtime.device import ENGINE_SUFFIXES, Device, check_threads
 from centermask_runtime.errors import ModelError, first_line
 from centermask_runtime.packages import need
 
@@ -67,8 +67,12 @@ def open_network(path: str | Path, device: Device | None = None, threads: int | 
         with open_network("model.onnx", Device.of("cpu"), threads=4) as network: ...
     """
     path, device = find_exported(path), device or Device()
-    if device.runs_gpu_network(path):
-        return _open_gpu_as_network(path, device)
+    return _open_gpu_as_network(path, device) if device.runs_gpu_network(path) else open_cpu_network(path, threads)
+
+
+def open_cpu_network(path: Path, threads: int | None = None) -> Network:
+    """The network of an .onnx or .xml file on the CPU. Raises ModelError, UsageError."""
+    check_threads(threads)
     if path.suffix == ".xml":
         need("openvino", "openvino", f"running {path.name}")
         from centermask_runtime.networks.openvino_runtime import OpenVinoNetwork

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`from centermask import ...`: weights and released models in the public class, and the commands as functions."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+import centermask
+import centermask_runtime
+from centermask import CenterMask, evaluate, export
+from centermask.cli import main
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import find_split
+from centermask.model.weights import save_weights
+from centermask_runtime import DataError, ModelError, UsageError
+from tests.runtime.test_model import in_child
+from tests.support.exported_models import CONFIG, released_onnx, tiny_model, tiny_onnx, tiny_spec
+from tests.support.given_networks import assert_same
+from tests.support.places import NUCLEI, ROOT
+
+TISSUE = ROOT / "samples" / "images" / "tissue.png"
+
+
+@pytest.fixture(scope="module")
+def nuclei():
+    with CenterMask("nuclei") as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def crops():
+    image = cv2.imread(str(TISSUE))
+    return [np.ascontiguousarray(image[40 * step : 40 * step + 200, 30 * step : 30 * step + 240]) for step in range(4)]
+
+
+def test_a_released_model_runs_by_its_name(nuclei):
+    found = nuclei(TISSUE)
+    assert isinstance(nuclei, centermask_runtime.CenterMask)
+    assert len(found) > 50 and set(found.names) == {"nucleus"} and "PyTorch" in nuclei.description
+
+
+@pytest.mark.parametrize("package", [centermask, centermask_runtime])
+def test_every_public_name_is_there_and_documented(package):
+    for name in package.__all__:
+        public = getattr(package, name)
+        assert public.__doc__ and name in dir(package), name
+    assert {"CenterMask", "Instances", "Result", "ModelSpec", "draw", "CenterMaskError"} <= set(package.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Nonsense'"):
+        _ = package.Nonsense
+
+
+def test_the_two_packages_share_all_but_the_class():
+    shared = set(centermask_runtime.__all__) - {"CenterMask"}
+    assert all(getattr(centermask, name) is getattr(centermask_runtime, name) for name in shared)
+    assert set(centermask.__all__) - set(centermask_runtime.__all__) == {"train", "evaluate", "export"}
+
+
+def test_the_nearest_name_is_proposed():
+    with pytest.raises(ModelError, match="did you mean 'nuclei'"):
+        CenterMask("nucleii")
+
+
+def test_weights_answer_eight_threads_rightly(nuclei, crops):
+    expected = [nuclei(crop) for crop in crops]
+    assert len({one.boxes.tobytes() for one in expected}) == 4
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda place: nuclei(crops[place % 4]), range(16)))
+    for place, one in enumerate(found):
+        assert_same(one, expected[place % 4])
+
+
+def test_weights_go_on_in_a_forked_process_on_one_thread(nuclei, crops):
+    expected = nuclei(crops[0])
+
+    def work() -> str:
+        found = nuclei(crops[0])
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+        with CenterMask("nuclei", threads=2) as another:
+            assert len(another(crops[0])) == len(expected)
+        return nuclei.description
+
+    assert in_child(work).endswith("on cpu, 1 threads")
+
+
+def test_a_name_goes_to_another_process_as_a_name(nuclei, crops):
+    with pickle.loads(pickle.dumps(nuclei)) as again:
+        assert type(again) is CenterMask and "nuclei" in repr(again)
+        assert_same(again(crops[0]), nuclei(crops[0]))
+
+
+# ---- evaluate and export --------------------------------------------------------------------------------------------
+
+
+def test_evaluate_gives_what_the_command_prints(capsys):
+    model = released_onnx("fp32")
+    found = evaluate(model, NUCLEI, threads=1)
+    main(["val", "--model", str(model), "--data", str(NUCLEI), "--threads", "1", "--json"])
+    printed = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    for kind in ("bbox", "segm"):
+        assert found.metrics[kind]["AP"] == printed[kind]["AP"] > 0.1
+    fewer = evaluate(model, load_dataset(find_split(NUCLEI, "val")), conf=0.9, threads=1)
+    assert len(fewer.results) < len(found.results)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, tiny_model().state_dict(), tiny_spec(), CONFIG)
+    return path
+
+
+def test_export_writes_beside_the_weights_and_says_how_far_it_is_from_them(weights):
+    made = export(weights)
+    assert made.output == weights.with_suffix(".onnx") and made.precision == "fp32"
+    assert made.outputs is not None and made.outputs.matched > 0 and made.ap is None
+    with CenterMask(made.output) as model:
+        assert model.spec.name == "tiny"
+
+
+def test_export_makes_one_artefact_of_another(weights, tmp_path):
+    pytest.importorskip("openvino", reason="needs openvino")
+    made = export(tiny_onnx(), "openvino", output=tmp_path / "tiny.xml")
+    assert made.output == tmp_path / "tiny.xml" and made.outputs is None
+    with CenterMask(tmp_path / "tiny.xml") as model:
+        assert "OpenVINO" in model.description
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "sentence"),
+    [
+        ({"format": "onxx"}, UsageError, "did you mean 'onnx'"),
+        ({"precision": "fp8"}, UsageError, "fp8"),
+        ({"imgsz": "64x64"}, UsageError, "imgsz must be one side, as 512, or height and width"),
+        ({"imgsz": 65}, UsageError, "imgsz must be multiples of 32"),
+        ({"batch": 0}, UsageError, "batch must be at least 1"),
+        ({"dynmaic": True}, UsageError, "no option 'dynmaic'; did you mean 'dynamic'"),
+        ({"precision": "int8"}, UsageError, "needs calib_data"),
+        ({"verify": "no such data"}, DataError, "no such data"),
+    ],
+)
+def test_an_export_that_makes_no_sense_is_one_sentence(weights, tmp_path, options, kind, sentence):
+    with pytest.raises(kind, match=sentence) as refused:
+        export(weights, **{"output": tmp_path / "x.onnx", **options})
+    assert "--" not in str(refused.value) and not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "options", "kind", "sentence"),
+    [
+        ("nucleii", NUCLEI, {}, ModelError, "did you mean 'nuclei'"),
+        ("tiny", "no such data", {}, DataError, "no such data"),
+        ("tiny", NUCLEI, {"split": "tset"}, DataError, "tset"),
+        ("tiny", 7, {}, UsageError, "a folder, a name or a Dataset, not int"),
+        ("tiny", NUCLEI, {"conf": 3}, UsageError, "conf must be"),
+        ("tiny", NUCLEI, {"device": "gpu"}, UsageError, "There is no device 'gpu'"),
+        ("tiny", NUCLEI, {"threads": 0}, UsageError, "threads must be"),
+    ],
+)
+def test_an_evaluation_that_makes_no_sense_is_one_sentence(model, data, options, kind, sentence):
+    with pytest.raises(kind, match=sentence):
+        evaluate(tiny_onnx() if model == "tiny" else model, data, **options)

@@ -30,7 +30,10 @@ pytest.register_assert_rewrite("tests.support.given_networks")  # its asserts sh
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no worker begins a long one when the others are about to end."""
+    """Marks what asks for the larger data sets. Files with slow tests come first, so that no worker ends long after."""
+    for item in items:
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.data)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 

@@ -33,6 +33,7 @@ from centermask.cli import main
 from centermask.config import parse_config
 from centermask.model.network import build_model
 from centermask.model.weights import save_weights, spec_of
+from tests.support.exported_models import tiny_onnx
 from tests.support.places import NUCLEI, ROOT
 from tests.support.processes import environment
 
@@ -95,8 +96,8 @@ def export_json(weights) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def onnx_model(export_json) -> Path:
-    return Path(export_json["output"])
+def onnx_model() -> Path:
+    return tiny_onnx()
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +115,7 @@ def clip(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.process
 def test_predict_with_an_onnx_file_needs_no_torch(onnx_model, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('torch must not be imported')")
@@ -191,21 +193,24 @@ def test_images_of_one_name_and_two_kinds_give_two_pictures(onnx_model, tmp_path
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "a.bmp.png", "predictions.json"}
 
 
+@pytest.mark.process
 def test_the_benchmark_script_is_the_command(onnx_model):
     command = [sys.executable, str(ROOT / "benchmarks" / "fps.py"), "--model", str(onnx_model), "--source", "gone.mp4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
     assert done.returncode == 3 and done.stderr.startswith("Error: gone.mp4") and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_export_reports_the_parity_of_the_artefact(export_json):
     assert export_json["ok"] and export_json["images"] == 2 and export_json["matched"] > 0
     assert {output["name"] for output in export_json["outputs"]} == {"scores", "boxes", "shapes", "saliency"}
 
 
-def test_weights_and_their_export_have_the_same_ap(weights, onnx_model, run):
+@pytest.mark.slow
+def test_weights_and_their_export_have_the_same_ap(weights, export_json, run):
     metrics = [
         json.loads(run("val", "--model", model, "--data", NUCLEI, "--json").splitlines()[-1])
-        for model in (weights, onnx_model)
+        for model in (weights, export_json["output"])
     ]
     assert metrics[0]["segm"]["AP"] == pytest.approx(metrics[1]["segm"]["AP"], abs=1e-3)
 
@@ -219,6 +224,7 @@ def test_benchmark_prints_one_json_line_last(onnx_model, clip, run):
     assert report["ratio_to_reported"] == pytest.approx(report["fps"] / 25.2, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_train_writes_a_run_that_val_accepts(tmp_path, run):
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
@@ -250,6 +256,8 @@ def test_a_damaged_image_in_a_worker_is_one_sentence(tmp_path, error_of):
     assert ".png" in error_of(*command, "--workers", 1, code=3)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_ctrl_c_in_training_is_answered_saves_and_names_the_command_that_goes_on(tmp_path):
     """In a terminal of 80 columns, where the bar, the count and the time left must be seen."""
     config = tmp_path / "tiny.yaml"
@@ -345,6 +353,7 @@ def test_bad_input_gives_one_sentence_and_its_exit_code(
     assert sorted(tmp_path.rglob("*")) == before, "a failed command left something behind"
 
 
+@pytest.mark.process
 def test_mistakes_in_the_options_of_train_are_found_before_torch_is_imported(tmp_path):
     (tmp_path / "config.yaml").write_text(TINY)
     lines = [

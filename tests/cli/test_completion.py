@@ -52,6 +52,7 @@ def test_choices_are_offered():
     assert offered("centermask export --format trt") == {"trt", "trt-rtx"}
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_bash_completes_with_the_line_of_the_documentation(tmp_path):
     line = 'eval "$(_CENTERMASK_COMPLETE=bash_source centermask)"'

@@ -90,6 +90,7 @@ def weights(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.slow
 def test_an_engine_is_named_by_what_was_built_and_lies_beside_the_weights(weights, capsys):
     pytest.importorskip("tensorrt_rtx")
     main_ok("export", "--model", weights, "--imgsz", 128, "--format", "trt-rtx", "--half")
@@ -100,6 +101,7 @@ def test_an_engine_is_named_by_what_was_built_and_lies_beside_the_weights(weight
     assert printed.splitlines()[-1].startswith(f"Next: centermask predict --model {weights.parent / names[1]} --source")
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_checked_and_measured(weights, capsys):
     main_ok(
         "export", "--model", weights, "--imgsz", 128, "--int8", "--calib-data", NUCLEI / "val", "--source",
@@ -110,6 +112,7 @@ def test_int8_is_calibrated_checked_and_measured(weights, capsys):
     assert "AP of the weights" in printed and "on average" in printed
 
 
+@pytest.mark.slow
 def test_an_artefact_that_lost_ap_is_not_published(weights, monkeypatch, capsys):
     """The gate of AP, with a network that finds nothing in place of the artefact."""
 
@@ -126,6 +129,7 @@ def test_an_artefact_that_lost_ap_is_not_published(weights, monkeypatch, capsys)
     assert [path.name for path in weights.parent.iterdir()] == ["mine.safetensors"]
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_is_never_published(tmp_path, monkeypatch, capsys):
     """Through the command: exit code 5, the table in spite of it, and an older good file stays as it was."""
     weights, path = tmp_path / "tiny.safetensors", tmp_path / "tiny.onnx"

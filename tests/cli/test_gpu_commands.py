@@ -148,6 +148,7 @@ def outputs(gpu, monkeypatch, small_spec):
     return arrays
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("source", ["images", "video"])
 def test_predict_on_the_gpu_writes_the_files_of_the_cpu(gpu, tmp_path, capsys, clip, source):
@@ -185,6 +186,7 @@ def test_an_engine_runs_on_the_gpu_unasked_and_is_released(gpu, tmp_path, pictur
     assert len(expected) > 5 and gpu.opened == [("auto", 0)]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_val_on_the_gpu_gives_the_ap_of_the_cpu(gpu, capsys):
     given = "val", "--model", released_onnx("fp32"), "--data", NUCLEI, "--json", *ONE_THREAD
@@ -195,6 +197,7 @@ def test_val_on_the_gpu_gives_the_ap_of_the_cpu(gpu, capsys):
     assert gpu.opened == [("auto", 0)]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_two_models_are_compared_on_one_gpu_each_with_a_driver(gpu, capsys, clip):
     model = released_onnx("fp32")
@@ -203,6 +206,7 @@ def test_two_models_are_compared_on_one_gpu_each_with_a_driver(gpu, capsys, clip
     assert found["ok"] and found["frames"] == 2 and len(gpu.opened) == 2
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_benchmark_times_the_whole_with_the_graph_and_the_stages_without(gpu, capsys, clip):
     model = released_onnx("fp32")

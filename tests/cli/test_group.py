@@ -33,11 +33,13 @@ def import_in_a_new_process(*modules: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.process
 def test_listing_the_commands_loads_no_library_that_computes():
     heavy = {"torch", "numpy", "cv2", "onnxruntime", "onnx", "rich", "av", "yaml"}
     assert not heavy & import_in_a_new_process("centermask.cli")
 
 
+@pytest.mark.process
 def test_the_files_of_all_commands_load_without_any_extra():
     assert not EXTRAS & import_in_a_new_process(*(row.module for row in COMMANDS.values()))
 

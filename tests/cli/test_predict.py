@@ -36,6 +36,7 @@ def results(folder):
     return json.loads((folder / "predictions.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_path_alone_is_a_source(pictures, tmp_path):
     run("predict", pictures[0], "--model", tiny_onnx(), "--output", tmp_path / "one", "--no-save")
     run("predict", "--source", pictures[0], "--model", tiny_onnx(), "--output", tmp_path / "other", "--no-save")

@@ -94,6 +94,7 @@ def test_wrong_options_are_one_sentence(folder, found, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_val_draws_them_from_the_command_line(tmp_path):
     nuclei = NUCLEI
     content = json.loads((nuclei / "annotations" / "instances_val.json").read_text())

@@ -128,6 +128,8 @@ def test_an_image_that_cannot_be_used_comes_as_its_error(folder, tmp_path, worke
     assert "000004.png" in str(batches[0])
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_workers_start_after_opencv_has_used_its_threads(folder):
     """A forked worker inherits a thread pool without its threads; waiting for them would take forever."""
     code = f"""
@@ -142,6 +144,7 @@ list(t.loader_of(t.samples(pathlib.Path({str(folder)!r}), epochs=1, workers=1)))
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
+@pytest.mark.process
 def test_where_a_signal_cannot_be_waited_for_sigterm_ends_a_worker(monkeypatch):
     """On macOS; blocked, it would leave a worker that nothing but SIGKILL ends."""
     monkeypatch.delattr(signal, "sigwaitinfo")
@@ -190,6 +193,7 @@ def test_without_augmentation_the_image_is_the_networks_input(folder):
     assert len(targets.labels) == len(plain.dataset.objects(0))
 
 
+@pytest.mark.process
 def test_only_the_loader_and_its_steps_need_torch():
     """A data set can be read, examined and downloaded without."""
     found = pkgutil.walk_packages(centermask.data.__path__, "centermask.data.")

@@ -50,6 +50,7 @@ def test_deepstream_has_a_mode_for_each_of_its_precisions():
     assert set(NETWORK_MODES) == set(FORMATS["deepstream"].precisions)
 
 
+@pytest.mark.process
 def test_looking_at_the_table_loads_none_of_the_libraries():
     heavy = {"torch", "onnx", "onnxruntime", "openvino", "tensorrt_rtx", "cv2"}
     program = "import json, sys, centermask_export.refusals; print(json.dumps([*sys.modules]))"

@@ -13,6 +13,8 @@ from tests.support.exported_models import (
     released_onnx,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_onnx_file_becomes_an_engine_without_weights(tmp_path):
     pytest.importorskip("tensorrt_rtx")

@@ -36,6 +36,7 @@ def weights(tmp_path):
     return tmp_path / "tiny.safetensors"
 
 
+@pytest.mark.slow
 def test_an_export_is_written_and_compared(weights, tmp_path):
     """The whole way of `centermask export`, with batch 2: of three images, the last one is padded by itself."""
     images = tmp_path / "images"
@@ -60,6 +61,7 @@ def test_another_size_does_not_replace_the_file_of_the_first(weights, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
+@pytest.mark.slow
 def test_dense_maps_that_differ_are_not_published(tmp_path, monkeypatch):
     """The file of another model of the same shape, at level heads."""
     other = released_onnx("heads_fp16")

@@ -72,6 +72,7 @@ def whole_pixel_boxes(outputs: PeakOutputs) -> PeakOutputs:
     return dataclasses.replace(outputs, boxes=np.round(outputs.boxes))
 
 
+@pytest.mark.process
 def test_masks_are_those_of_the_reference_pixel_by_pixel(parser, small_spec, small_outputs):
     outputs = whole_pixel_boxes(small_outputs)
     height, width = small_spec.input_hw
@@ -91,6 +92,7 @@ def test_masks_are_those_of_the_reference_pixel_by_pixel(parser, small_spec, sma
         assert not (differ & ~near).any() and 0 <= values.min() and values.max() <= 1
 
 
+@pytest.mark.process
 def test_one_saliency_map_serves_all_classes(parser, small_spec, small_outputs):
     one = dataclasses.replace(small_outputs, saliency=small_outputs.saliency[:, :1])
     same = dataclasses.replace(small_outputs, saliency=np.repeat(small_outputs.saliency[:, :1], 3, axis=1))
@@ -98,6 +100,7 @@ def test_one_saliency_map_serves_all_classes(parser, small_spec, small_outputs):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.process
 def test_scores_below_the_threshold_and_labels_of_no_class_are_left_out(parser, small_outputs):
     scores = small_outputs.scores[0]
     limit = float(np.sort(scores)[4])
@@ -107,6 +110,7 @@ def test_scores_below_the_threshold_and_labels_of_no_class_are_left_out(parser, 
     np.testing.assert_array_equal(objects[:, 0], small_outputs.labels[0][small_outputs.labels[0] < 2])
 
 
+@pytest.mark.process
 def test_a_large_mask_is_bounded_and_boxes_without_pixels_are_left_out(parser, small_outputs):
     boxes = small_outputs.boxes.copy()
     boxes[0, 0] = [-50, -50, 900, 700]
@@ -121,6 +125,7 @@ def test_a_large_mask_is_bounded_and_boxes_without_pixels_are_left_out(parser, s
     assert found[0].shape == (160, 160)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("without", range(5))
 def test_an_engine_without_one_of_the_outputs_is_refused(parser, small_outputs, without, capfd):
     assert parse(parser, small_outputs, (64, 96), 3, without=without) is None
@@ -147,6 +152,7 @@ def test_planes_of_floats_give_what_the_pixels_gave(small_spec, small_outputs, t
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_an_exported_graph_of_any_batch_takes_planes_too(tmp_path):
     """It reads the shape of its images beside their pixels."""
     source = released_onnx("dynamic")

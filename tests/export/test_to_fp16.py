@@ -54,6 +54,7 @@ def test_a_norm_that_is_used_twice_or_not_behind_a_convolution_stays():
     assert kept == ["twice", "alone", "last"]
 
 
+@pytest.mark.slow
 def test_the_fp16_file_is_typed_with_its_islands_in_fp32():
     graph = onnx.shape_inference.infer_shapes(onnx.load(released_onnx("fp16"))).graph
     types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
@@ -78,6 +79,7 @@ def test_bf16_keeps_transposed_convolutions_in_fp32():
     assert plain == {torch.bfloat16}
 
 
+@pytest.mark.slow
 def test_bf16_equals_pytorch_within_its_bound(tmp_path):
     """ONNX Runtime has no kernels for it; OpenVINO runs the file."""
     pytest.importorskip("openvino")

@@ -17,6 +17,7 @@ from tests.support.exported_models import (
 )
 
 
+@pytest.mark.slow
 def test_int8_is_around_convolutions_only_and_not_before_the_sigmoids():
     graph = onnx.load(released_onnx("int8")).graph
     made_by = {name: node for node in graph.node for name in node.output}

@@ -109,6 +109,7 @@ def test_the_specification_travels_inside(exported, spec):
         assert network.spec == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_checker_and_shape_inference_accept_every_file(kind):
     graph = onnx.load(released_onnx(kind))
@@ -124,6 +125,7 @@ def test_checker_and_shape_inference_accept_every_file(kind):
     assert set(first) <= {"Cast", "Shape"} and "Cast" in first  # TensorRT does not permute uint8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_openvino_reads_every_file(kind):
     openvino = pytest.importorskip("openvino")
@@ -131,6 +133,8 @@ def test_openvino_reads_every_file(kind):
     assert [output.any_name for output in model.outputs] == list(OUTPUT_NAMES["heads" if "heads" in kind else "peaks"])
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_polygraphy_reads_the_file_with_the_most_in_it():
     pytest.importorskip("polygraphy")
     program = [sys.executable, "-c", "import sys, polygraphy.tools as tools; sys.exit(tools.main())"]
@@ -142,6 +146,7 @@ def test_polygraphy_reads_the_file_with_the_most_in_it():
     assert done.returncode == 0 and "images [dtype=uint8" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_sides_of_a_dynamic_file_have_one_name():
     graph = onnx.load(released_onnx("dynamic")).graph
     sides = [[dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.output]
@@ -181,6 +186,7 @@ def test_ap_of_the_file_is_ap_of_the_weights(model, spec, exported, tmp_path):
             assert onnx_ap[kind][name] == pytest.approx(value, abs=1e-3, nan_ok=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fp16", "int8"])
 def test_a_rounded_file_equals_pytorch_within_its_bound(kind):
     with OnnxRuntimeNetwork(released_onnx(kind), threads=1) as network:
@@ -193,6 +199,7 @@ def test_a_rounded_file_equals_pytorch_within_its_bound(kind):
     assert not dataclasses.replace(report, outputs=tuple(exact), alone=0.0).ok  # the bound of fp32 would not do
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "size_hw"), [(1, (96, 96)), (3, (160, 192)), (2, (96, 192))])
 def test_a_dynamic_file_equals_pytorch_at_every_size(count, size_hw):
     """One file for all of them: batch 1 too, which exporters like to take for a constant."""

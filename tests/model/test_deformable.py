@@ -220,6 +220,7 @@ def trained(shapes):
     return model.eval(), history
 
 
+@pytest.mark.slow
 def test_it_trains(trained):
     model, history = trained
     assert history[-1] < 0.8 * history[0]
@@ -236,6 +237,7 @@ def exported(trained, shapes, tmp_path_factory):
     return path, export_onnx(trained[0], spec_of(CONFIG, shapes.class_names, shapes.category_ids), path)
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_what_pytorch_gives(trained, shapes, exported):
     path, spec = exported
     graph = onnx.load(path).graph
@@ -248,6 +250,7 @@ def test_onnx_runtime_gives_what_pytorch_gives(trained, shapes, exported):
         compare_networks(TorchNetwork(trained[0], spec), network, frames).require(path)
 
 
+@pytest.mark.slow
 def test_openvino_gives_what_onnx_runtime_gives(shapes, exported):
     openvino = pytest.importorskip("openvino")
     path, spec = exported
@@ -260,6 +263,7 @@ def test_openvino_gives_what_onnx_runtime_gives(shapes, exported):
         np.testing.assert_allclose(ours[index], theirs[index], atol=TOLERANCES[name])
 
 
+@pytest.mark.slow
 def test_tensorrt_rtx_builds_an_engine_of_it(exported):
     """Its parser takes every node, and its builder fuses them; running it needs a GPU."""
     rtx = pytest.importorskip("tensorrt_rtx")

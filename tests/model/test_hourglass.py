@@ -221,6 +221,7 @@ def _pixels(model: CenterMaskNet, images: torch.Tensor) -> torch.Tensor:
     return (images.float().permute(0, 3, 1, 2) - model.mean) / model.std
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_what_pytorch_gives_and_tensorrt_rtx_builds_it(trained, tmp_path):
     path = tmp_path / "hg.onnx"
     spec = export_onnx(trained[0], spec_of(CONFIG, ("nucleus",), (1,)), path)

@@ -74,6 +74,7 @@ def test_less_is_kept_between_the_passes(name, most):
     assert again < most * plain
 
 
+@pytest.mark.slow
 def test_a_training_ends_with_the_same_weights(tmp_path):
     write_shapes(tmp_path, 5, seed=1, val_count=1, size_hw=(64, 64), max_objects=3)
     datasets = load_dataset(find_split(tmp_path, "train")), load_dataset(find_split(tmp_path, "val"))

@@ -92,6 +92,8 @@ def assert_same_training(losses: list[list[float]], run: Path, alone: tuple[list
             assert float(row[column]) == pytest.approx(float(true[column]), rel=1e-3, abs=1e-6), column
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_two_processes_train_as_one(shapes, alone, tmp_path):
     """Started by Fabric, as --num-gpus 2 does."""
     run = tmp_path / "two"
@@ -104,6 +106,7 @@ def test_two_processes_train_as_one(shapes, alone, tmp_path):
     assert names == {"args.yaml", "checkpoint.pt", "data.json", "results.csv", "weights"}
 
 
+@pytest.mark.slow
 def test_micro_batches_add_up_to_the_batch(shapes, alone, tmp_path):
     """The objects that a micro-batch has are not those of the step; its losses are averaged over the latter."""
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, accumulate=4))
@@ -111,6 +114,8 @@ def test_micro_batches_add_up_to_the_batch(shapes, alone, tmp_path):
     assert_same_training(losses, tmp_path / "four", alone)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_the_command_under_torchrun_makes_one_run_that_one_process_can_resume(shapes, tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text(YAML)
@@ -126,6 +131,8 @@ def test_the_command_under_torchrun_makes_one_run_that_one_process_can_resume(sh
     assert again.state.loss_sum.tolist() == pytest.approx(run.load_checkpoint()["state"]["loss_sum"])
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_an_image_that_one_process_cannot_read_ends_both_with_one_sentence(tmp_path, split):
     write_shapes(tmp_path / "data", 4, seed=1, val_count=2, size_hw=(64, 64), max_objects=3)
@@ -138,6 +145,8 @@ def test_an_image_that_one_process_cannot_read_ends_both_with_one_sentence(tmp_p
     assert len(sentences) == 1 and damaged.name in sentences[0] and "[rank" not in done.stderr, done.stderr
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_starting_weights_that_are_not_there_are_missed_once(shapes, tmp_path):
     (tmp_path / "tiny.yaml").write_text(YAML)
     options = ("--config", tmp_path / "tiny.yaml", "--data", shapes, "--device", "cpu", "--output", tmp_path)
@@ -156,6 +165,8 @@ def steps(folder: Path, *, rank: int = 0, processes: int = 1, **train: object) -
     return TrainingSteps(samples, rank=rank, processes=processes)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["on_train_batch_start", "on_train_batch_end", "on_train_epoch_end"])
 def test_a_callback_that_fails_ends_both_processes_and_only_the_first_says_so(shapes, tmp_path, event):
     done = python(ROOT / "tests" / "support" / "train_together.py", shapes, tmp_path / "run", 2, event, expect=1)

@@ -53,6 +53,7 @@ def tell_ap(training: Training) -> None:
     training.evaluation.metrics["segm"]["AP"] = APS[training.state.epoch]
 
 
+@pytest.mark.slow
 def test_a_run_stops_when_the_ap_no_longer_rises(shapes, tmp_path):
     trainer = new_trainer(tmp_path / "run", shapes, with_train(epochs=6, patience=2, checkpoint_every=1))
     steps: list[int] = []
@@ -67,6 +68,7 @@ def test_a_run_stops_when_the_ap_no_longer_rises(shapes, tmp_path):
     assert again.state.step == 8  # a run that stopped early stays so
 
 
+@pytest.mark.slow
 def test_without_patience_a_run_goes_to_its_end(shapes, tmp_path):
     trainer = new_trainer(tmp_path / "run", shapes, with_train(epochs=4))
     trainer.callbacks.add("on_val_end", tell_ap)
@@ -74,6 +76,7 @@ def test_without_patience_a_run_goes_to_its_end(shapes, tmp_path):
     assert trainer.state.epoch == 4 and trainer.state.best_epoch == 2
 
 
+@pytest.mark.slow
 def test_starting_weights_reach_the_model_and_its_average(shapes, tmp_path):
     torch.manual_seed(7)
     spec = spec_of(CONFIG, shapes[0].class_names, shapes[0].category_ids)
@@ -131,6 +134,7 @@ def test_an_unknown_event_is_refused():
         Callbacks().add("on_epoch_end", print)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_trains_as_a_plain_one(shapes, tmp_path, monkeypatch):
     """Traced by PyTorch's compiler and run as traced: code for a CPU would take minutes to generate."""
     config = with_train(epochs=1)

@@ -170,6 +170,7 @@ def train(folder: Path, output: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "centermask", "train", *map(str, arguments), "--no-plots", *options]
 
 
+@pytest.mark.process
 def test_a_training_whose_output_is_a_file_tells_how_it_goes_from_the_first_step_on(folder, tmp_path):
     """The file is read while the training goes on; it would end after 900 steps."""
     log, errors = tmp_path / "log", tmp_path / "errors"
@@ -196,6 +197,7 @@ def test_a_training_whose_output_is_a_file_tells_how_it_goes_from_the_first_step
     assert "Warning" not in errors.read_text()
 
 
+@pytest.mark.process
 def test_quiet_leaves_the_ap_and_the_path_of_the_weights(folder, tmp_path):
     done = subprocess.run(
         train(folder, tmp_path, "--quiet"), capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=200

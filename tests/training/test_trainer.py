@@ -87,6 +87,7 @@ def test_last_weights_are_the_average_not_the_raw_ones(finished):
     assert any(not torch.equal(state[name], raw) for name, raw in finished.learner.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_run_on_microscopy_images(tmp_path):
     """Real files from disk, crops, one class, class-agnostic saliency, half precision, a worker."""
     data = load_dataset(find_split(NUCLEI, "train")), load_dataset(find_split(NUCLEI, "val"))
@@ -100,6 +101,7 @@ def test_a_run_on_microscopy_images(tmp_path):
 # ---- the same again -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(finished, shapes, tmp_path):
     again = new_trainer(tmp_path, shapes)
     again.fit()
@@ -121,6 +123,7 @@ def press_ctrl_c(_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("event", "step"), [("on_train_batch_end", 2), ("on_train_batch_end", 6), ("on_val_start", 3)])
 def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path, event, step):
     """Bit for bit, wherever Ctrl-C came: inside an epoch, after the last step, or in a validation."""
@@ -140,6 +143,7 @@ def test_an_interrupted_run_ends_as_if_never_stopped(finished, shapes, tmp_path,
     assert [row["val/segm_AP"] for row in rows] == [row["val/segm_AP"] for row in truth]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(finished, shapes, tmp_path):
     """A real signal between the optimizer and the counters; the step is neither lost nor taken twice."""
     trainer = new_trainer(tmp_path, shapes)

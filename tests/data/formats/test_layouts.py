@@ -81,6 +81,7 @@ def test_labels_of_six_digits_move_hardly_a_pixel(three, tmp_path):
     assert min(values) > 0.95 and np.mean(values) > 0.99
 
 
+@pytest.mark.slow
 def test_two_steps_of_training_are_the_same_in_three_layouts(three, tmp_path):
     """Losses of two epochs of one step and the AP at the end, digit for digit."""
     from centermask.training.run_folder import DataSource, RunFolder

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from centermask_export.checks.dense_outputs import compare_heads
@@ -15,6 +16,8 @@ from tests.support.exported_models import (
     released,
     released_onnx,
 )
+
+pytestmark = pytest.mark.slow
 
 
 def test_dense_heads_equal_pytorch_and_hold_what_the_peaks_are_made_of():

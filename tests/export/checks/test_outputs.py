@@ -108,6 +108,7 @@ def test_a_difference_that_is_not_a_number_is_a_difference():
     assert not OutputDifference("scores", float("nan"), 0.0, 1e-3).ok
 
 
+@pytest.mark.slow
 def test_a_tampered_graph_is_caught(tmp_path):
     """One initializer of one head changed: the file loads and runs, and is still found out."""
     graph = onnx.load(tiny_onnx())

@@ -94,6 +94,7 @@ ENGINES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENGINES)
 def test_tensorrt_rtx_builds_an_engine_of_what_the_file_says(kind, tmp_path):
     pytest.importorskip("tensorrt_rtx")

@@ -74,6 +74,7 @@ def trained(folder, tmp_path_factory) -> Path:
     return run.path
 
 
+@pytest.mark.slow
 def test_a_run_folder_has_its_pictures(trained):
     names = {path.name for path in trained.iterdir() if path.suffix in (".png", ".jpg")}
     assert names == {
@@ -85,6 +86,7 @@ def test_a_run_folder_has_its_pictures(trained):
         assert cv2.imread(str(trained / name)).std() > 5, name
 
 
+@pytest.mark.slow
 def test_a_train_picture_shows_the_batch_that_was_trained_on(trained):
     """Outside of masks and labels its cells are the network's input, enlarged and compressed."""
     images = np.load(trained / "first.npy")
@@ -94,6 +96,7 @@ def test_a_train_picture_shows_the_batch_that_was_trained_on(trained):
     assert (np.abs(shown - plain).max(2) < 40).mean() > 0.3
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_columns_of_the_results(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

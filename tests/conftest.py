@@ -76,7 +76,7 @@ def driver() -> Iterator[CountedDriver]:
     assert not any(live.values()), f"not given back: {live}"
 
 
-@pytest.fixture(params=["cpu", "gpu"] if gpus() else ["cpu"], scope="module")
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)] if gpus() else ["cpu"], scope="module")
 def cuda_device(request) -> Iterator[Device]:
     """A driver and the kernels for it: the CPU build, and a GPU where there is one."""
     if request.param == "gpu" and not gpus():

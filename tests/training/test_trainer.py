@@ -244,6 +244,7 @@ def test_resume_without_or_with_a_damaged_checkpoint_is_refused(shapes, tmp_path
         RunFolder(tmp_path).read()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_loss_scale_of_half_precision_is_resumed(shapes, tmp_path):
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, precision="16-mixed"))

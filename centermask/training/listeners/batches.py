@@ -25,7 +25,9 @@ def draw_batch(batch: Batch, class_names: tuple[str, ...]) -> Picture:
     """Draws the images with their target boxes and masks; these are the M x M grids that the loss is taken on."""
     pictures = []
     for index, image in enumerate(_images(batch)):
-        pictures.append(overlay.draw(image, _instances(batch, index, class_names), overlay.DrawStyle(scores=False)))
+        pictures.append(
+            overlay.draw(image, batch_instances(batch, index, class_names), overlay.DrawStyle(scores=False))
+        )
     return square_sheet(pictures)
 
 
@@ -52,7 +54,8 @@ def _images(batch: Batch) -> Sequence[Picture]:
     return list(batch.images[:MOST_IMAGES].numpy())
 
 
-def _instances(batch: Batch, index: int, class_names: tuple[str, ...]) -> Instances:
+def batch_instances(batch: Batch, index: int, class_names: tuple[str, ...]) -> Instances:
+    """Takes the targets of one image of a batch as Instances in network pixels, all with score 1."""
     mine = (batch.image_index == index).numpy()
     frame_hw = batch.images.shape[1], batch.images.shape[2]
     boxes = batch.boxes.numpy()[mine]

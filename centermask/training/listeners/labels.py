@@ -26,7 +26,7 @@ GRID = (12, 48)  # cells a side of the map of centres: few for few boxes
 def draw_labels(dataset: Dataset, path: Path, input_hw: tuple[int, int]) -> None:
     """Draws a data set's objects without crowds. Sizes are as the network sees them at scale 1, in pixels."""
     labels = [dataset.labels(index) for index in range(len(dataset))]
-    boxes = _boxes(dataset, input_hw)
+    boxes = network_boxes(dataset, input_hw)
     figure = new_figure(11, 8)
     classes, each, where, size = figure.subplots(2, 2).flat
     _classes(classes, dataset.class_names, Counter(label for image in labels for label in image))
@@ -36,7 +36,7 @@ def draw_labels(dataset: Dataset, path: Path, input_hw: tuple[int, int]) -> None
     save_figure(figure, path)
 
 
-def _boxes(dataset: Dataset, input_hw: tuple[int, int]) -> NDArray[np.float64]:
+def network_boxes(dataset: Dataset, input_hw: tuple[int, int]) -> NDArray[np.float64]:
     """Takes boxes of evenly spread images [n, 4]: centre as a part of the image, width and height in network pixels."""
     step = -(-len(dataset) // MOST_IMAGES)
     boxes = []

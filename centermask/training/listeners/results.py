@@ -34,7 +34,7 @@ def draw_results(table: Path, picture: Path) -> None:
     for title, names in PAIRS.items():
         axes = next(panels)
         for name, label, colour in zip(names, ("boxes", "masks"), (BOX, MASK), strict=True):
-            epochs, values = _line(rows, name)
+            epochs, values = finite_points(rows, name)
             best = max(values, default=0.0)
             text = f"{label}, best {best:.3f}" if values else label
             axes.plot(epochs, values, color=colour, linewidth=1.8, marker=_marker(values), markersize=3, label=text)
@@ -46,7 +46,7 @@ def draw_results(table: Path, picture: Path) -> None:
         axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     for name in (RATE, *losses):
         axes = next(panels)
-        epochs, values = _line(rows, name)
+        epochs, values = finite_points(rows, name)
         axes.plot(epochs, values, color=INK, linewidth=1.6, marker=_marker(values), markersize=3)
         title = "learning rate" if name == RATE else f"loss: {name.removeprefix(LOSSES)}"
         style(axes, title, "epoch")
@@ -59,7 +59,7 @@ def draw_results(table: Path, picture: Path) -> None:
     save_figure(figure, picture)
 
 
-def _line(rows: list[dict[str, str]], name: str) -> Line:
+def finite_points(rows: list[dict[str, str]], name: str) -> Line:
     """Takes a column without the epochs that have no number in it (NaN: not validated)."""
     points = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
     points = [(epoch, value) for epoch, value in points if math.isfinite(value)]

@@ -18,7 +18,7 @@ from centermask_runtime.pipeline.gpu import GpuPipeline
 from centermask_runtime.selection import Selection
 from tests.support.given_networks import RUNS_HW, CpuNetwork, UploadedNetwork, assert_same, given_sets, random_frames
 
-pytestmark = pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU and its driver")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU and its driver")]
 LONG_RUN = 10_000  # frames
 
 

@@ -22,6 +22,68 @@ from centermask_runtime.checksum import sha256_of
 from tests.support.places import NUCLEI, ROOT
 
 PACKAGES = ("centermask", "export/centermask_export", "runtime/centermask_runtime")
+FOLDERS = {
+    "centermask": "tests",
+    "export/centermask_export": "tests/export",
+    "runtime/centermask_runtime": "tests/runtime",
+}
+# Modules that have no test file of their name, and the file that tests them.
+TESTED_IN = {
+    "centermask/__init__.py": "tests/test_api.py",
+    "centermask/cli/__init__.py": "tests/cli/test_group.py",
+    "centermask/cli/benchmark.py": "tests/cli/test_cli.py",
+    "centermask/cli/commands.py": "tests/cli/test_group.py",
+    "centermask/cli/options.py": "tests/cli/test_suggestions.py",
+    "centermask/cli/tables.py": "tests/cli/test_cli.py",
+    "centermask/cli/train.py": "tests/cli/test_cli.py",
+    "centermask/cli/val.py": "tests/cli/test_cli.py",
+    "centermask/data/doctor/entries.py": "tests/data/doctor/test_findings.py",
+    "centermask/evaluation/figure.py": "tests/evaluation/test_report.py",
+    "centermask/evaluation/plots.py": "tests/evaluation/test_report.py",
+    "centermask/model/cost.py": "tests/cli/test_model.py",
+    "centermask/model/dla.py": "tests/model/test_network.py",
+    "centermask/model/heads.py": "tests/model/test_network.py",
+    "centermask/model/torch_network.py": "tests/export/checks/test_outputs.py",
+    "centermask/model/upsampling.py": "tests/model/test_network.py",
+    "centermask/training/__init__.py": "tests/test_api.py",
+    "centermask/training/callbacks.py": "tests/training/test_options.py",
+    "centermask/training/checkpoint.py": "tests/whole/test_crash_safety.py",
+    "centermask/training/coordination.py": "tests/training/test_distributed.py",
+    "centermask/training/learner.py": "tests/training/test_trainer.py",
+    "centermask/training/recorder.py": "tests/training/test_trainer.py",
+    "centermask/training/state.py": "tests/training/test_trainer.py",
+    "centermask/training/step_source.py": "tests/training/test_trainer.py",
+    "centermask/training/validation.py": "tests/training/test_distributed.py",
+    "export/centermask_export/batches.py": "tests/export/test_to_int8.py",
+    "export/centermask_export/checks/__init__.py": "tests/export/checks/test_outputs.py",
+    "export/centermask_export/checks/against_weights.py": "tests/export/test_from_weights.py",
+    "export/centermask_export/checks/fixed_batch.py": "tests/cli/test_export.py",
+    "export/centermask_export/engines/engine_file.py": "tests/export/engines/test_to_tensorrt.py",
+    "export/centermask_export/request.py": "tests/export/test_formats.py",
+    "export/centermask_export/to_openvino.py": "tests/runtime/networks/test_openvino_runtime.py",
+    "export/centermask_export/to_torchscript.py": "tests/model/test_torchscript_network.py",
+    "runtime/centermask_runtime/__init__.py": "tests/runtime/test_imports.py",
+    "runtime/centermask_runtime/cuda/bindings_driver.py": "tests/runtime/cuda/test_driver.py",
+    "runtime/centermask_runtime/cuda/buffers.py": "tests/runtime/cuda/test_stages.py",
+    "runtime/centermask_runtime/cuda/counted_driver.py": "tests/runtime/pipeline/test_slots.py",
+    "runtime/centermask_runtime/cuda/fatbin.py": "tests/runtime/cuda/test_compile.py",
+    "runtime/centermask_runtime/cuda/frame_slot.py": "tests/runtime/pipeline/test_slots.py",
+    "runtime/centermask_runtime/cuda/kernels/__init__.py": "tests/runtime/cuda/test_compile.py",
+    "runtime/centermask_runtime/cuda/layouts.py": "tests/runtime/cuda/test_stages.py",
+    "runtime/centermask_runtime/cuda/memory.py": "tests/runtime/cuda/test_workspace.py",
+    "runtime/centermask_runtime/cuda/results.py": "tests/runtime/cuda/test_cuda_masks.py",
+    "runtime/centermask_runtime/networks/engine_record.py": "tests/runtime/networks/test_gpu_network.py",
+    "runtime/centermask_runtime/networks/network.py": "tests/runtime/networks/test_onnx_runtime.py",
+    "runtime/centermask_runtime/networks/onnx_runtime_gpu.py": "tests/runtime/networks/test_gpu_network.py",
+    "runtime/centermask_runtime/networks/opening.py": "tests/test_opening.py",
+    "runtime/centermask_runtime/networks/tensorrt_engine.py": "tests/runtime/networks/test_gpu_network.py",
+    "runtime/centermask_runtime/per_process.py": "tests/runtime/test_model.py",
+    "runtime/centermask_runtime/pipeline/frame.py": "tests/runtime/pipeline/test_cpu.py",
+    "runtime/centermask_runtime/pipeline/gpu_work.py": "tests/runtime/pipeline/test_gpu.py",
+    "runtime/centermask_runtime/pipeline/opening.py": "tests/test_opening.py",
+    "runtime/centermask_runtime/progress.py": "tests/evaluation/test_evaluate.py",
+    "runtime/centermask_runtime/sources/source.py": "tests/runtime/sources/test_arrays.py",
+}
 BINARY = {".png", ".jpg", ".mp4", ".onnx", ".safetensors"}
 
 
@@ -65,6 +127,22 @@ def test_no_module_is_longer_than_a_sitting() -> None:
     }
     assert len(sizes) > 10
     assert {name: lines for name, lines in sizes.items() if lines > 350} == {}
+
+
+def test_a_module_is_tested_in_the_file_of_its_name_or_in_the_one_that_the_list_names() -> None:
+    """Of centermask/data/loader.py that is tests/data/test_loader.py; an __init__.py counts if it defines any."""
+    own, others = set(), set()
+    for package, folder in FOLDERS.items():
+        for path in sorted((ROOT / package).rglob("*.py")):
+            defines = any(line.startswith(("def ", "class ")) for line in path.read_text().splitlines())
+            if path.name == "__main__.py" or (path.name == "__init__.py" and not defines):
+                continue
+            test = ROOT / folder / path.relative_to(ROOT / package).with_name(f"test_{path.name}")
+            (own if test.is_file() else others).add(short(path))
+    assert sorted(others - set(TESTED_IN)) == [], "have neither a test file of their name nor a place in TESTED_IN"
+    assert sorted(set(TESTED_IN) - others) == [], "stand in TESTED_IN, but are gone or have a test file of their name"
+    assert sorted(test for test in set(TESTED_IN.values()) if not (ROOT / test).is_file()) == []
+    assert len(own) > len(others)
 
 
 def test_no_file_names_a_place_on_one_machine() -> None:

@@ -111,9 +111,8 @@ def export(
     Raises UsageError before any work, CheckError where the artefact differs, ModelError, DataError or ExportError.
     """
     need("onnx", "export", "exporting")
-    from centermask_export.from_onnx import can_be_made_of_onnx, convert_onnx
+    from centermask_export.from_onnx import convert_onnx
     from centermask_export.options import ExportOptions
-    from centermask_export.refusals import format_of
 
     known = [field.name for field in dataclasses.fields(ExportOptions)]
     for name in options.keys() - set(known):
@@ -122,11 +121,10 @@ def export(
         format=format, precision=precision, imgsz=None if imgsz is None else _size(imgsz), batch=batch,
         dynamic=dynamic, calib_data=None if calib_data is None else Path(calib_data), **options,
     )  # fmt: skip
-    kind = format_of(wanted)
     path = opening.find_model(model)
     folder = path.parent if path == Path(model) else Path()  # a released model's folder is the package's
     place = None if output is None else Path(output)
-    if path.suffix == ".onnx" and can_be_made_of_onnx(kind):
+    if path.suffix == ".onnx":
         if verify is not None or source is not None:
             raise UsageError(f"source and verify compare with weights, and {path} is exported already: leave them out.")
         written = convert_onnx(path, folder, place, wanted)

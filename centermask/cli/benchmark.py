@@ -40,12 +40,14 @@ def benchmark(
     place = Device.of(device, cuda_driver)
 
     def timed(stage_times: bool) -> SpeedReport:
-        with open_pipeline(model, place, threads, stage_times=stage_times, conf=conf) as pipeline:
-            with VideoSource(source) as video:
-                speed = measure(pipeline, (frame.image for frame in video), warmup=warmup, limit=frames)
-            if video.skipped:  # the video is damaged before as many frames as were asked for
-                raise DataError(video.skipped[0])
-            return speed
+        with (
+            VideoSource(source) as video,
+            open_pipeline(model, place, threads, stage_times=stage_times, conf=conf) as pipeline,
+        ):
+            speed = measure(pipeline, (frame.image for frame in video), warmup=warmup, limit=frames)
+        if video.skipped:  # the video is damaged before as many frames as were asked for
+            raise DataError(video.skipped[0])
+        return speed
 
     report = timed(stage_times=False)
     if not report.has_stage_times:  # of a GPU at full speed

@@ -97,7 +97,7 @@ def measure(
             break
     if not objects:
         raise DataError(
-            f"The source has no frame left to time after {warmup} of warm-up; give a longer one or lower --warmup."
+            f"The source has no frame left to time after {warmup} to warm up; give a longer one, or warm up with fewer."
         )
     summaries = [
         StageSummary(stage, round(float(np.median(values)), 3), round(float(np.percentile(values, 95)), 3))

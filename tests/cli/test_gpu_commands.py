@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from centermask.cli import main
+from centermask_runtime import CenterMask
 from centermask_runtime.cuda import providers as cuda_device_module
 from centermask_runtime.cuda import workspace
 from centermask_runtime.cuda.counted_driver import CountedDriver
@@ -41,6 +42,7 @@ from tests.support.given_networks import (
     CpuNetwork,
     GivenNetwork,
     OnStream,
+    assert_same,
     fill_memory_after,
     given_sets,
     peak_outputs,
@@ -228,6 +230,18 @@ def test_a_wrong_class_gives_back_what_was_opened(gpu, capsys, pictures, engine)
         run("predict", "--model", engine, "--source", pictures, "--classes", "zebra")
     assert stopped.value.code == UsageError.exit_code and "zebra" in capsys.readouterr().err
     assert len(gpu.opened) == len(gpu.left) == 1
+
+
+@needs_compiler
+def test_the_public_class_runs_on_the_gpu_that_was_asked_for(gpu, pictures):
+    path = released_onnx("fp32")
+    frames = [cv2.imread(str(file)) for file in sorted(pictures.iterdir())]
+    with CenterMask(path, conf=0.05, threads=1) as cpu, CenterMask(path, device=1, conf=0.05) as cuda:
+        for one, other in zip(cuda(frames), cpu(frames), strict=True):
+            assert_same(one, other)
+        for result, expected in zip(cuda(iter(frames)), cpu(frames), strict=True):
+            assert_same(result.instances, expected)
+    assert gpu.opened == [("auto", 1)]
 
 
 @needs_compiler

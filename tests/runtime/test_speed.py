@@ -56,7 +56,7 @@ def test_a_pipeline_that_takes_no_times_is_timed_as_a_whole(small_spec):
 
 
 def test_a_source_shorter_than_the_warm_up_is_one_sentence(small_spec):
-    with pytest.raises(DataError, match="no frame left to time after 3 of warm-up"):
+    with pytest.raises(DataError, match="no frame left to time after 3 to warm up"):
         measure(Given(small_spec, [None] * 3), frames(3), warmup=3)
 
 

@@ -129,7 +129,8 @@ class Pipeline(Closing):
     def _images(self, frames: Sequence[AnyFrame]) -> tuple[NDArray[np.uint8], list[Letterbox]]:
         """The network's input, and where each frame lies in it. A network of a fixed batch gets black images, too."""
         letterboxes = [self._fit(frame) for frame in frames]  # first, as it refuses what is no frame
-        images = np.zeros((self.network.batch or len(frames), *self.spec.input_hw, 3), np.uint8)
+        images = np.empty((self.network.batch or len(frames), *self.spec.input_hw, 3), np.uint8)
+        images[len(frames) :] = 0
         for image, frame, letterbox in zip(images, frames, letterboxes, strict=False):
             preprocess.letterbox(as_bgr(frame), letterbox, out=image)
         return images, letterboxes

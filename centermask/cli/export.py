@@ -18,9 +18,9 @@ from rich.table import Table
 from centermask.cli.options import model_option, open_dataset, require_export
 from centermask.cli.tables import bar, outputs_table
 from centermask.opening import find_model
-from centermask_export.checks import CheckError
+from centermask_export.checks import CheckError, Checks
 from centermask_export.checks.outputs import OutputsReport
-from centermask_export.formats import FORMATS, Format
+from centermask_export.formats import FORMATS
 from centermask_export.options import (
     HARDWARE_COMPATIBILITY,
     PRECISIONS,
@@ -29,7 +29,7 @@ from centermask_export.options import (
     parse_sizes,
     parse_targets,
 )
-from centermask_export.refusals import format_of, takers
+from centermask_export.refusals import takers
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.packages import need
 from centermask_runtime.spec import GRAPH_LEVELS
@@ -144,8 +144,6 @@ def export(
     Ends with a table of differences, and with exit code 5 when the artefact differs from its source.
     """
     need("onnx", "export", "exporting")
-    from centermask_export.from_onnx import can_be_made_of_onnx  # needs an extra, as the next ones do
-
     options = ExportOptions(
         format=format_,
         precision=_precision(precision, half, int8),
@@ -154,39 +152,22 @@ def export(
         targets=() if targets is None else parse_targets(targets),
         **given,
     )
-    kind = format_of(options)
     if max_ap_drop is not None and verify is None:
         raise UsageError("--max-ap-drop needs --verify DATA, the data set to measure AP on.")
     path = find_model(model)
     folder = path.parent if path == Path(model) else Path()  # a released model's folder is the package's
-    if path.suffix == ".onnx" and can_be_made_of_onnx(kind):
+    if path.suffix == ".onnx":
         if verify is not None or source is not None:
             raise UsageError(
                 f"--verify and --source compare with weights, and {path} is exported already: leave them out."
             )
-        _convert(path, folder, output, options, as_json)
-        return
-    if path.suffix != ".safetensors":
+        written = _convert(path, folder, output, options, as_json)
+    elif path.suffix == ".safetensors":
+        require_export()
+        written = _export(path, folder, output, options, _checks(source, verify, split, max_ap_drop), as_json)
+    else:
         raise ModelError(f"{path} is exported already; --model takes the .safetensors weights it came from.")
-    require_export()
-    from centermask_export.checks.against_weights import Checks
-    from centermask_export.checks.ap import MAX_AP_DROP
-    from centermask_export.from_weights import export_model
-
-    _require_builder(path, options)
-    dataset = None if verify is None else open_dataset(verify, split, None, None)
-    drop = MAX_AP_DROP if max_ap_drop is None else max_ap_drop
-    try:
-        with _bars() as (loop, build):
-            checks = Checks(source, dataset, drop, loop)
-            report = export_model(path, folder, output, options, checks, progress=build)
-    except CheckError as error:
-        failed = error.report
-        outputs, ap = (failed, None) if isinstance(failed, OutputsReport) else (None, failed)
-        _print(outputs, ap, str(output or path), as_json)
-        raise
-    _print(report.outputs, report.ap, str(report.written.output), as_json, report)
-    _print_next(kind, options, report.written, as_json)
+    click.echo(f"Next: {FORMATS[format_].next_step(written.output, options)}", err=as_json)
 
 
 def _precision(precision: str | None, half: bool, int8: bool) -> str:
@@ -200,27 +181,48 @@ def _precision(precision: str | None, half: bool, int8: bool) -> str:
     return wishes.pop() if wishes else "fp32"
 
 
-def _convert(path: Path, folder: Path, output: Path | None, options: ExportOptions, as_json: bool) -> None:
-    from centermask_export.from_onnx import convert_onnx
+def _checks(source: Path | None, verify: Path | None, split: str, max_ap_drop: float | None) -> Checks:
+    dataset = None if verify is None else open_dataset(verify, split, None, None)
+    return Checks(source, dataset) if max_ap_drop is None else Checks(source, dataset, max_ap_drop)
 
-    _require_builder(path, options)
+
+def _export(
+    path: Path, folder: Path, output: Path | None, options: ExportOptions, checks: Checks, as_json: bool
+) -> Written:
+    from centermask_export.from_weights import export_model  # needs an extra
+
+    try:
+        with _bars() as (loop, build):
+            checks = dataclasses.replace(checks, progress=loop)
+            again = _command(path, options)
+            report = export_model(path, folder, output, options, checks, progress=build, command=again)
+    except CheckError as error:
+        failed = error.report
+        outputs, ap = (failed, None) if isinstance(failed, OutputsReport) else (None, failed)
+        _print(outputs, ap, str(output or path), as_json)
+        raise
+    _print(report.outputs, report.ap, str(report.written.output), as_json, report)
+    return report.written
+
+
+def _convert(path: Path, folder: Path, output: Path | None, options: ExportOptions, as_json: bool) -> Written:
+    from centermask_export.from_onnx import convert_onnx  # needs an extra
+
     with _bars() as (_, build):
-        written = convert_onnx(path, folder, output, options, progress=build)
+        written = convert_onnx(path, folder, output, options, progress=build, command=_command(path, options))
     click.echo(f"{written.output} ({written.precision}), made of {path}.", err=as_json)
     if as_json:
         click.echo(json.dumps({"output": str(written.output), "precision": written.precision}))
-    _print_next(format_of(options), options, written, as_json)
+    return written
 
 
-def _require_builder(model: Path, options: ExportOptions) -> None:
-    """Where an engine cannot be built here, the sentence has the command for the machine where it can."""
-    from centermask_export.engines.to_tensorrt import require_builder
-
+def _command(model: Path, options: ExportOptions) -> str:
+    """The same export, for a machine where an engine can be built."""
     words = ["centermask export --model", str(model), "--format", options.format]
     words += ["--backend", options.backend] if FORMATS[options.format].backends else []
     words += ["--precision", options.precision] if options.precision != "fp32" else []
     words += ["--calib-data", str(options.calib_data)] if options.calib_data else []
-    require_builder(options, " ".join(words))
+    return " ".join(words)
 
 
 def _print(
@@ -258,11 +260,6 @@ def _print_engine(engine: EngineDescription, console: Console) -> dict[str, Any]
         "layer_precisions": engine.layer_precisions,
         "sha256": engine.plan_sha256,
     }
-
-
-def _print_next(kind: Format, options: ExportOptions, written: Written, as_json: bool) -> None:
-    """What to do with the artefact, in one line."""
-    click.echo(f"Next: {kind.next_step(written.output, options)}", err=as_json)
 
 
 def _ap_table(report: ApReport) -> Table:

@@ -7,6 +7,7 @@ made of it. A new format is a module with `write(request: Request) -> Written`, 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import shlex
 from collections.abc import Callable, Mapping
@@ -89,9 +90,9 @@ class Format:
         """What builds an engine for these options; None where none is built."""
         return self.backends[options.backend] if self.backends else self.engine
 
-    def graph_precision(self, options: ExportOptions) -> str:
-        """The precision of the ONNX file that comes first."""
-        return "fp32" if options.precision in self.rounds else options.precision
+    def graph_options(self, options: ExportOptions) -> ExportOptions:
+        """The options of the ONNX file that comes first: its precision, where the writer rounds an fp32 graph."""
+        return dataclasses.replace(options, precision="fp32") if options.precision in self.rounds else options
 
     def next_step(self, output: Path, options: ExportOptions) -> str:
         """The command for whoever has just got the artefact."""

@@ -7,46 +7,43 @@ import dataclasses
 from pathlib import Path
 
 from centermask_export.engines.build_engine import BuildProgress
-from centermask_export.engines.to_tensorrt import require_builder
 from centermask_export.formats import Format
 from centermask_export.onnx_file import read_graph, read_spec
 from centermask_export.options import ExportOptions, size_text, sized
 from centermask_export.output import Target
-from centermask_export.refusals import format_of, refuse_output
+from centermask_export.refusals import accept, format_of
 from centermask_export.request import Request, Written
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.spec import ModelSpec
 
 
 def convert_onnx(
-    onnx_file: Path, folder: Path, output: Path | None, options: ExportOptions, *, progress: BuildProgress | None = None
+    onnx_file: Path,
+    folder: Path,
+    output: Path | None,
+    options: ExportOptions,
+    *,
+    progress: BuildProgress | None = None,
+    command: str = "",
 ) -> Written:
     """Writes the artefact, in `folder` under a name that says what it is unless `output` names it.
 
-    Raises UsageError where the options ask for another graph than the file has, ModelError where it needs the weights.
+    progress: of an engine's build; command: what builds it on another machine. Raises UsageError where the options ask
+    for another graph than the file has, ModelError where the format is made of the weights.
     """
-    kind = format_of(options)
-    if not can_be_made_of_onnx(kind):
-        raise ModelError(
-            f"{onnx_file} is exported already; the format {kind.name} is made of the .safetensors weights."
-        )
+    kind, gpu = accept(options, output, command)
+    if not kind.made_of_onnx or kind.ending == ".onnx":
+        raise ModelError(f"{onnx_file} is exported already; the format {kind.name} is made of .safetensors weights.")
     spec = read_spec(onnx_file)
-    options = _fitting(onnx_file, spec, options)
-    kind = format_of(options)
-    refuse_output(kind, output)
-    gpu = require_builder(options)
+    options = _fitting(onnx_file, spec, kind, options)
+    format_of(options)  # which cannot hold every file
     target = Target(folder, onnx_file.stem, kind.ending, output, of_artefact=True)
     return kind.write(Request(onnx_file, spec, target, options, gpu, progress))
 
 
-def can_be_made_of_onnx(kind: Format) -> bool:
-    """Whether an ONNX file that exists will do in place of the weights."""
-    return kind.made_of_onnx and kind.ending != ".onnx"
-
-
-def _fitting(onnx_file: Path, spec: ModelSpec, options: ExportOptions) -> ExportOptions:
+def _fitting(onnx_file: Path, spec: ModelSpec, kind: Format, options: ExportOptions) -> ExportOptions:
     """The options with what the file has already. Raises UsageError where they ask for something else."""
-    rounds = spec.precision == "fp32" and options.precision in format_of(options).rounds
+    rounds = spec.precision == "fp32" and options.precision in kind.rounds
     asked_for = {
         "precision": options.precision not in ("fp32", spec.precision) and not rounds,
         "graph": options.graph not in ("peaks", spec.graph_level),

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from centermask.model.network import CenterMaskNet
 from centermask.model.weights import load_weights
-from centermask_export.checks.against_weights import AgainstWeights, Checks, comparison_images
+from centermask_export.checks import Checks
+from centermask_export.checks.against_weights import AgainstWeights, comparison_images
 from centermask_export.checks.ap import ApReport
 from centermask_export.checks.outputs import OutputsReport
 from centermask_export.engines.build_engine import BuildProgress
-from centermask_export.engines.to_tensorrt import require_builder
 from centermask_export.options import ExportOptions, sized
 from centermask_export.output import Target, publish, workshop
-from centermask_export.refusals import format_of, refuse_output
+from centermask_export.refusals import accept
 from centermask_export.request import Request, Written
 from centermask_export.to_int8 import calibration_count, calibration_images, write_int8
 from centermask_export.to_onnx import export_onnx
@@ -55,21 +55,16 @@ def export_model(
     checks: Checks | None = None,
     *,
     progress: BuildProgress | None = None,
+    command: str = "",
 ) -> ExportReport:
     """Writes the artefact, in `folder` under a name that says what it is unless `output` names it.
 
-    progress: of an engine's build. Raises UsageError before any work where the options cannot be met here; CheckError,
-    with its report, where the artefact differs from the weights.
+    progress: of an engine's build; command: what builds it on another machine. Raises UsageError before any work where
+    the options cannot be met here; CheckError, with its report, where the artefact differs from the weights.
     """
     options, checks = options or ExportOptions(), checks or Checks()
-    kind = format_of(options)
-    refuse_output(kind, output)
-    options.require_calibration()
-    if checks.dataset is not None and options.graph == "heads":
-        raise UsageError("AP is of detections, but a graph of level heads ends before them; leave one of them out.")
-    gpu = require_builder(options)
-    if options.calib_data is not None:
-        calibration_count(options.calib_data, options.fraction)
+    kind, gpu = accept(options, output, command)
+    _refuse(options, checks)
     images = comparison_images(checks.source)
     model, spec, _ = load_weights(weights)
     if options.imgsz == spec.input_hw:  # no wish, and the name need not say it
@@ -81,9 +76,8 @@ def export_model(
         source = weights
         if kind.made_of_onnx:  # under its last name from the start: a large graph names the file of its weights
             source = shop / "onnx" / (place.name if kind.ending == ".onnx" else f"{weights.stem}.onnx")
-            graph = dataclasses.replace(options, precision=kind.graph_precision(options))
             provenance = f"{weights.name} sha256 {sha256_of(weights)}"
-            spec = _write_onnx(model, spec, source, graph, provenance, checks.progress)
+            spec = _write_onnx(model, spec, source, kind.graph_options(options), provenance, checks.progress)
         check = AgainstWeights(model, images, options.batch, checks, place)
         if not kind.compared:
             outputs, ap = check(source)
@@ -94,6 +88,19 @@ def export_model(
         outputs, ap = check(written.output)
         publish(written.output, place)
     return ExportReport(dataclasses.replace(written, output=place), outputs, ap)
+
+
+def _refuse(options: ExportOptions, checks: Checks) -> None:
+    """Raises UsageError for wishes that weights cannot meet, DataError where there is no image to calibrate with."""
+    if options.precision == "int8" and options.calib_data is None:
+        raise UsageError(
+            "precision int8 needs calib_data, a folder of images like those the model will see: the ranges of int8 "
+            "come from them."
+        )
+    if checks.dataset is not None and options.graph == "heads":
+        raise UsageError("AP is of detections, but a graph of level heads ends before them; leave one of them out.")
+    if options.calib_data is not None:
+        calibration_count(options.calib_data, options.fraction)
 
 
 def _write_onnx(

@@ -82,14 +82,6 @@ class ExportOptions:
             given = "fraction" if self.calib_data is None else "calib_data"
             raise UsageError(f"{given} is for precision int8, not {self.precision}; leave it out, or ask for int8.")
 
-    def require_calibration(self) -> None:
-        """An int8 graph made of weights needs images; one that is int8 already needs none. Raises UsageError."""
-        if self.precision == "int8" and self.calib_data is None:
-            raise UsageError(
-                "precision int8 needs calib_data, a folder of images like those the model will see: "
-                "the ranges of int8 come from them."
-            )
-
     def _check_engine(self) -> None:
         if self.timing_cache is not None and not self.timing_cache.resolve().parent.is_dir():
             raise UsageError(f"timing_cache {self.timing_cache} is in a folder that does not exist; make it first.")

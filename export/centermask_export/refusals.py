@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wishes that a format cannot meet: each is refused in one sentence, before any work, by what its row says.
+"""Wishes that a format, or this machine, cannot meet: each is refused in one sentence before any work.
 
 What makes no sense for any format is refused where ExportOptions is made.
 """
@@ -9,9 +9,22 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from centermask_export.formats import FORMATS, Format
+from centermask_export.formats import FORMATS, Engine, Format
 from centermask_export.options import BF16_OPSET, ExportOptions
-from centermask_runtime.errors import UsageError, did_you_mean
+from centermask_runtime.cuda.facts import Gpu, gpus
+from centermask_runtime.errors import ExportError, UsageError, did_you_mean
+from centermask_runtime.packages import install_command, is_installed, need
+
+
+def accept(options: ExportOptions, output: Path | None, command: str = "") -> tuple[Format, Gpu | None]:
+    """The format that the options name, and the GPU that an engine in it will be built on.
+
+    command: what to run on another machine where no engine can be built here. Raises UsageError, and ExportError where
+    the GPU is not here.
+    """
+    kind = format_of(options)
+    refuse_output(kind, output)
+    return kind, require_builder(kind, options, command)
 
 
 def format_of(options: ExportOptions) -> Format:
@@ -20,9 +33,39 @@ def format_of(options: ExportOptions) -> Format:
     if kind is None:
         raise UsageError(f"The format {options.format} is not known; {did_you_mean(options.format, FORMATS)}")
     _check_graph(kind, options)
-    _check_dynamic(kind, options)
-    _check_foreign(kind, options)
+    engine = kind.engine_of(options)
+    _check_dynamic(kind, options, engine)
+    _check_foreign(kind, options, engine)
     return kind
+
+
+def require_builder(kind: Format, options: ExportOptions, command: str = "") -> Gpu | None:
+    """The GPU that an engine for these options will be built on; None where it needs none, or no engine is built.
+
+    command: what to run on the machine with the GPU. Raises UsageError without the library, ExportError without a GPU.
+    """
+    engine = kind.engine_of(options)
+    if engine is None:
+        return None
+    anywhere = ", ".join(other.name for other in FORMATS.values() if other.engine and not other.needs_gpu)
+    elsewhere = (
+        f"{f'run `{command}`' if command else 'export'} on the machine that will use it, or choose the format "
+        f"{anywhere}, which builds here without a GPU"
+    )
+    if not engine.needs_gpu:
+        need(engine.library, engine.extra, f"building engines of {engine.name}")
+        return None
+    if not is_installed(engine.library):
+        raise UsageError(
+            f"{engine.library} is needed for building engines of {engine.name}, but it is not installed: "
+            f"{install_command(engine.extra)} and {elsewhere}."
+        )
+    here = gpus()
+    if options.device >= len(here):
+        raise ExportError(
+            f"{engine.name} builds on the GPU that runs the engine, but GPU {options.device} is not here: {elsewhere}."
+        )
+    return here[options.device]
 
 
 def refuse_output(kind: Format, output: Path | None) -> None:
@@ -65,13 +108,13 @@ def _check_graph(kind: Format, options: ExportOptions) -> None:
         return
     if not kind.made_of_onnx:
         raise UsageError(f"opset was given, but the format {kind.name} has no operator set; leave it out.")
-    if kind.graph_precision(options) == "bf16" and options.opset < BF16_OPSET:
+    if kind.graph_options(options).precision == "bf16" and options.opset < BF16_OPSET:
         raise UsageError(
             f"opset {options.opset} has no convolution in bf16; choose {BF16_OPSET} or more, or another precision."
         )
 
 
-def _check_dynamic(kind: Format, options: ExportOptions) -> None:
+def _check_dynamic(kind: Format, options: ExportOptions, engine: Engine | None) -> None:
     for name, wish, axis in (
         ("dynamic", options.dynamic, "batch"), ("dynamic_imgsz", options.dynamic_imgsz is not None, "imgsz")
     ):  # fmt: skip
@@ -80,13 +123,12 @@ def _check_dynamic(kind: Format, options: ExportOptions) -> None:
                 f"{name} was asked of the format {kind.name}, whose graph has one {axis}; leave it out, or choose "
                 f"{', '.join(other.name for other in FORMATS.values() if axis in other.dynamic)}."
             )
-    if kind.engine_of(options) and options.dynamic and options.batch == 1 and options.dynamic_imgsz is None:
+    if engine and options.dynamic and options.batch == 1 and options.dynamic_imgsz is None:
         raise UsageError("dynamic needs batch, the largest batch of the engine, which it is tuned for.")
 
 
-def _check_foreign(kind: Format, options: ExportOptions) -> None:
+def _check_foreign(kind: Format, options: ExportOptions, engine: Engine | None) -> None:
     """Refuses an option that only other formats take."""
-    engine = kind.engine_of(options)
     taken = {*(engine.options if engine else ()), *(("backend",) if kind.backends else ())}
     for option in dataclasses.fields(options):
         given = getattr(options, option.name) != option.default

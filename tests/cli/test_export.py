@@ -12,10 +12,9 @@ import pytest
 from centermask.cli import main
 from centermask.model.weights import save_weights
 from centermask.opening import find_model
-from centermask_export import from_weights
+from centermask_export import from_weights, refusals
 from centermask_export.checks import against_weights, outputs
 from centermask_export.checks.fixed_batch import Repeated
-from centermask_export.engines import to_tensorrt
 from centermask_export.formats import FORMATS, TENSORRT
 from centermask_export.onnx_file import read_spec
 from tests.support.exported_models import (
@@ -66,7 +65,7 @@ def test_tensorrt_without_its_package_names_rtx_and_the_command_for_elsewhere(tm
 def test_tensorrt_without_a_gpu_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     trt_of(monkeypatch, "json")  # a package that is there
-    monkeypatch.setattr(to_tensorrt, "gpus", list)
+    monkeypatch.setattr(refusals, "gpus", list)
     with pytest.raises(SystemExit) as caught:
         main(["export", "--model", "nuclei_dla_46c", "--format", "trt"])
     assert caught.value.code == 5 and "GPU 0 is not here" in capsys.readouterr().err

@@ -50,5 +50,5 @@ def test_openvino_rounds_an_fp32_file_itself_and_no_other(tmp_path):
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])
 def test_what_is_made_of_weights_is_not_made_of_an_onnx_file(name, tmp_path):
-    with pytest.raises(ModelError, match=r"is exported already; the format .* is made of the \.safetensors weights"):
+    with pytest.raises(ModelError, match=r"is exported already; the format .* is made of \.safetensors weights"):
         convert_onnx(released_onnx("fp32"), tmp_path, None, ExportOptions(format=name))

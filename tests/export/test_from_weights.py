@@ -12,7 +12,7 @@ import pytest
 from centermask.model.weights import load_weights, save_weights
 from centermask.opening import find_model
 from centermask_export import from_weights
-from centermask_export.checks import CheckError
+from centermask_export.checks import CheckError, Checks
 from centermask_export.from_weights import export_checked, export_model
 from centermask_export.onnx_file import read_spec
 from centermask_export.options import ExportOptions
@@ -80,6 +80,21 @@ def test_dense_maps_that_differ_are_not_published(tmp_path, monkeypatch):
     with pytest.raises(CheckError, match=r"does not give what its source gives .* saliency by 5"):
         export_model(tmp_path / "mine.safetensors", tmp_path, options=wish)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "checks", "words"),
+    [
+        ({"precision": "int8"}, {}, "precision int8 needs calib_data"),
+        ({"graph": "heads"}, {"dataset": object()}, "level heads ends before them"),
+        ({"imgsz": (100, 128)}, {}, "imgsz must be multiples of 32 on both sides for 'tiny', not 100x128"),
+        ({"format": "toy"}, {}, "The format toy is not known"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(weights, tmp_path, wishes, checks, words):
+    with pytest.raises(UsageError, match=words):
+        export_model(weights, tmp_path / "new", options=ExportOptions(**wishes), checks=Checks(**checks))
+    assert list(tmp_path.iterdir()) == [weights]
 
 
 def test_images_that_are_not_there_are_found_before_the_export(weights, tmp_path):

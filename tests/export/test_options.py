@@ -38,11 +38,6 @@ def test_what_no_format_can_be_is_refused(wishes, words):
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value) and "--" not in str(caught.value)
 
 
-def test_int8_of_weights_needs_images():
-    with pytest.raises(UsageError, match="precision int8 needs calib_data"):
-        ExportOptions(precision="int8").require_calibration()
-
-
 def test_bf16_takes_the_first_operator_set_that_has_it():
     assert ExportOptions().graph_opset == 18
     assert ExportOptions(precision="bf16").graph_opset == 22

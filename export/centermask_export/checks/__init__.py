@@ -10,13 +10,29 @@ objects          what a user sees, of any two artefacts: `centermask compare`
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from centermask_runtime.errors import ExportError
+from centermask_runtime.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from centermask.data.dataset import Dataset
     from centermask_export.checks.ap import ApReport
     from centermask_export.checks.outputs import OutputsReport
+
+MAX_AP_DROP = 0.005
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What an artefact is compared on."""
+
+    source: Path | None = None  # images for the outputs; None: two that ship
+    dataset: Dataset | None = None  # for AP; None: not measured
+    max_ap_drop: float = MAX_AP_DROP
+    progress: Progress = silent
 
 
 class CheckError(ExportError):

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask.data.dataset import Dataset
 from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
 from centermask.opening import open_network
 from centermask_export.batches import images_of
-from centermask_export.checks.ap import MAX_AP_DROP, ApReport, compare_ap
+from centermask_export.checks import Checks
+from centermask_export.checks.ap import ApReport, compare_ap
 from centermask_export.checks.dense_outputs import compare_heads
 from centermask_export.checks.fixed_batch import Repeated
 from centermask_export.checks.outputs import OutputsReport, compare_networks
@@ -27,22 +27,11 @@ from centermask_runtime.device import CPU, Device
 from centermask_runtime.errors import DataError
 from centermask_runtime.networks.network import Network
 from centermask_runtime.packages import is_installed
-from centermask_runtime.progress import Progress, silent
 from centermask_runtime.spec import ModelSpec
 
 IMAGES = Path(__file__).parent / "images"  # CC0; real pixels make real activations
 IMAGES_AT_MOST = 16
 ON_CPU = Device.of(CPU)
-
-
-@dataclass(frozen=True)
-class Checks:
-    """What an artefact is compared on."""
-
-    source: Path | None = None  # images for the outputs; None: two that ship
-    dataset: Dataset | None = None  # for AP; None: not measured
-    max_ap_drop: float = MAX_AP_DROP
-    progress: Progress = silent
 
 
 def comparison_images(source: Path | None) -> list[NDArray[np.uint8]]:

@@ -10,12 +10,11 @@ from typing import Any
 from centermask.data.dataset import Dataset
 from centermask.evaluation.coco_ap import Metrics
 from centermask.evaluation.evaluate import evaluate
-from centermask_export.checks import CheckError
+from centermask_export.checks import MAX_AP_DROP, CheckError
 from centermask_runtime.errors import UsageError
 from centermask_runtime.networks.network import Network
 from centermask_runtime.progress import Progress, silent
 
-MAX_AP_DROP = 0.005
 KINDS = {"bbox": "box", "segm": "mask"}
 
 

@@ -20,56 +20,21 @@ from centermask_export.engines.engine_file import BuiltEngine, EngineDescription
 from centermask_export.formats import FORMATS
 from centermask_export.onnx_file import read_graph
 from centermask_export.options import ExportOptions
-from centermask_export.output import publish, workshop
 from centermask_export.request import Request, Written
 from centermask_runtime.checksum import sha256_of
-from centermask_runtime.cuda.facts import Gpu, gpus
+from centermask_runtime.cuda.facts import Gpu
 from centermask_runtime.errors import ExportError, UsageError
-from centermask_runtime.packages import install_command, is_installed, need
 from centermask_runtime.spec import ModelSpec
 
 ANY_TARGET = "Ampere and newer (sm80 and up)"  # what TensorRT-RTX builds for when no target is named
 
 
-def require_builder(options: ExportOptions, command: str = "") -> Gpu | None:
-    """The GPU that an engine for these options will be built on; None where it needs none, or no engine is built.
-
-    command: what to run on the machine with the GPU. Raises UsageError without the library, ExportError without a GPU.
-    """
-    engine = FORMATS[options.format].engine_of(options)
-    if engine is None:
-        return None
-    anywhere = ", ".join(kind.name for kind in FORMATS.values() if kind.engine and not kind.needs_gpu)
-    elsewhere = (
-        f"{f'run `{command}`' if command else 'export'} on the machine that will use it, or choose the format "
-        f"{anywhere}, which builds here without a GPU"
-    )
-    if not engine.needs_gpu:
-        need(engine.library, engine.extra, f"building engines of {engine.name}")
-        return None
-    if not is_installed(engine.library):
-        raise UsageError(
-            f"{engine.library} is needed for building engines of {engine.name}, but it is not installed: "
-            f"{install_command(engine.extra)} and {elsewhere}."
-        )
-    here = gpus()
-    if options.device >= len(here):
-        raise ExportError(
-            f"{engine.name} builds on the GPU that runs the engine, but GPU {options.device} is not here: {elsewhere}."
-        )
-    return here[options.device]
-
-
 def write(request: Request) -> Written:
     """Writes the engine of a request, named by the precision that it was built in."""
-    with workshop(request.output) as shop:
-        draft = shop / "engine"
-        engine = write_tensorrt(
-            request.source, request.spec, draft, request.options, gpu=request.gpu, progress=request.progress
-        )
-        precision = engine.description.precision
-        output = request.target.path(request.options, precision)
-        publish(draft, output)
+    plan, engine = build(request.source, request.spec, request.options, request.gpu, request.progress)
+    precision = engine.description.precision
+    output = request.target.path(request.options, precision)
+    write_engine(plan, output, engine.description)
     return Written(output, precision, engine)
 
 
@@ -82,10 +47,19 @@ def write_tensorrt(
     gpu: Gpu | None = None,
     progress: BuildProgress | None = None,
 ) -> BuiltEngine:
-    """Builds in a fresh process and writes `output` and `<output>.json`. gpu: as require_builder gave it.
+    """Builds in a fresh process and writes `output` and `<output>.json`. gpu: that TensorRT builds on.
 
     Raises ExportError with the library's reason.
     """
+    plan, engine = build(onnx_file, spec, options, gpu, progress)
+    write_engine(plan, output, engine.description)
+    return engine
+
+
+def build(
+    onnx_file: Path, spec: ModelSpec, options: ExportOptions, gpu: Gpu | None, progress: BuildProgress | None
+) -> tuple[bytes, BuiltEngine]:
+    """The plan, and what is known of it. Raises ExportError."""
     engine = FORMATS[options.format].engine_of(options)
     assert engine is not None, options.format
     profile = profile_of(onnx_file, options)
@@ -97,7 +71,7 @@ def write_tensorrt(
             options.workspace, None if options.timing_cache is None else str(options.timing_cache.resolve()),
             options.version_compatible, options.hardware_compatibility,
         )  # fmt: skip
-        result = _build(request, Path(folder), options.device if engine.needs_gpu else None, progress, output)
+        result = _build(request, Path(folder), options.device if engine.needs_gpu else None, progress)
         plan = plan_file.read_bytes()
         plan_sha256 = sha256_of(plan_file)
     if engine.needs_gpu:
@@ -114,8 +88,7 @@ def write_tensorrt(
             "hardware_compatibility": options.hardware_compatibility,
         },
     )  # fmt: skip
-    write_engine(plan, output, description)
-    return BuiltEngine(description, result.warnings)
+    return plan, BuiltEngine(description, result.warnings)
 
 
 def profile_of(onnx_file: Path, options: ExportOptions) -> Profile:
@@ -133,9 +106,7 @@ def profile_of(onnx_file: Path, options: ExportOptions) -> Profile:
     return {image.name: (low, best, high)}
 
 
-def _build(
-    request: PlanRequest, folder: Path, device: int | None, progress: BuildProgress | None, output: Path
-) -> PlanResult:
+def _build(request: PlanRequest, folder: Path, device: int | None, progress: BuildProgress | None) -> PlanResult:
     request_file, result_file, log_file = folder / "request.json", folder / "result.json", folder / "log.txt"
     request_file.write_text(json.dumps(dataclasses.asdict(request)))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -161,4 +132,6 @@ def _build(
         return PlanResult(**{**values, "warnings": tuple(values["warnings"])})
     last = log_file.read_text(errors="replace").strip().splitlines()[-1:]
     reason = values.get("error") or " ".join(last) or f"it ended with status {process.returncode}"
-    raise ExportError(f"{request.module} did not build {output}: {reason.rstrip('.')}; nothing was written.")
+    raise ExportError(
+        f"{request.module} did not build an engine of {request.onnx}: {reason.rstrip('.')}; nothing was written."
+    )

@@ -133,8 +133,7 @@ def export(
         raise ModelError(f"{path} is exported already: export the .safetensors weights that it came from.")
     for module in ("torch", "onnxscript"):
         need(module, "export", "exporting")
-    from centermask_export.checks.against_weights import Checks
-    from centermask_export.checks.ap import MAX_AP_DROP
+    from centermask_export.checks import MAX_AP_DROP, Checks
     from centermask_export.from_weights import export_model
 
     dataset = None if verify is None else _dataset(verify, split)

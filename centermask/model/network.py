@@ -131,7 +131,7 @@ class CenterMaskNet(nn.Module):
     def peaks(self, images: Tensor) -> Peaks:
         """Finds the K best peaks of each image and evaluates the other heads there only: graph level `peaks`."""
         features = self.features(images)
-        scores, labels, cells = self._top_peaks(self.heatmap(features))
+        scores, labels, cells = self.top_peaks(self.heatmap(features))
         count = torch.arange(features.shape[0], device=features.device)
         image_index = count[:, None].expand_as(cells).reshape(-1)
         rows = neighbourhoods(features, image_index, cells.reshape(-1))
@@ -150,7 +150,7 @@ class CenterMaskNet(nn.Module):
     def peaks_dense(self, images: Tensor) -> Peaks:
         """Computes the same from dense heads, as the paper has it: the slow truth that `peaks` is tested against."""
         features = self.features(images)
-        scores, labels, cells = self._top_peaks(self.heatmap(features))
+        scores, labels, cells = self.top_peaks(self.heatmap(features))
 
         def at_peaks(dense: Tensor) -> Tensor:
             flat = dense.flatten(2).transpose(1, 2)  # [N, h w, outputs]
@@ -162,7 +162,7 @@ class CenterMaskNet(nn.Module):
             at_peaks(self.shape(features)), self.saliency(features),
         )  # fmt: skip
 
-    def _top_peaks(self, heatmap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def top_peaks(self, heatmap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Finds in logits [N, C, h, w] scores, labels and flat cells, each [N, K], as reference/peaks.py does."""
         logits = heatmap.float()  # half-precision sigmoids tie
         scores = torch.where(logits.isnan(), 0, logits.sigmoid())  # max_pool2d would spread a NaN over its neighbours

@@ -215,7 +215,7 @@ def test_training_outputs_at_the_peaks_are_what_inference_gives(images):
     with torch.inference_mode():
         peaks = model.peaks(images)
         heatmap = model.heatmap(model.features(images))
-        _, _, flat = model._top_peaks(heatmap)
+        _, _, flat = model.top_peaks(heatmap)
         width = heatmap.shape[3]
         index = torch.arange(5).repeat_interleave(20)
         out = model(images, index, torch.stack((flat // width, flat % width), -1).reshape(-1, 2))
@@ -249,7 +249,7 @@ def test_few_peaks_are_filled_with_score_zero():
     y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     hill = -(y - 3).abs() - (x - 4).abs()
     logits = torch.stack((hill - 1, hill))[None]
-    scores, labels, cells = model_of()._top_peaks(logits)
+    scores, labels, cells = model_of().top_peaks(logits)
     truth = reference.top_peaks(logits[0].numpy(), 20)
     np.testing.assert_allclose(scores[0], truth.scores, atol=2e-7)
     assert labels[0, :2].tolist() == [1, 0] and cells[0, :2].tolist() == [3 * 8 + 4] * 2
@@ -259,14 +259,14 @@ def test_few_peaks_are_filled_with_score_zero():
 def test_a_cell_that_is_not_a_number_is_no_peak():
     logits = torch.full((1, 2, 8, 8), -3.0)
     logits[0, 0, 2, 2], logits[0, 1, 5, 5] = float("nan"), 1.0
-    scores, labels, cells = model_of()._top_peaks(logits)
+    scores, labels, cells = model_of().top_peaks(logits)
     assert scores.isfinite().all() and (labels[0, 0], cells[0, 0]) == (1, 5 * 8 + 5)
 
 
 def test_a_cell_that_is_not_a_number_does_not_hide_its_neighbour():
     logits = torch.full((1, 1, 8, 8), -3.0)
     logits[0, 0, 4, 4], logits[0, 0, 4, 5] = float("nan"), 1.0
-    scores, _, cells = model_of()._top_peaks(logits)
+    scores, _, cells = model_of().top_peaks(logits)
     truth = reference.top_peaks(logits[0].numpy(), 20)
     np.testing.assert_allclose(scores[0], truth.scores, atol=2e-7)
     assert cells[0, 0] == 4 * 8 + 5
@@ -275,7 +275,7 @@ def test_a_cell_that_is_not_a_number_does_not_hide_its_neighbour():
 def test_equal_neighbours_are_both_peaks():
     logits = torch.full((1, 1, 8, 8), -50.0)
     logits[0, 0, 4, 4] = logits[0, 0, 4, 5] = 1.5
-    scores, _, cells = model_of()._top_peaks(logits)
+    scores, _, cells = model_of().top_peaks(logits)
     assert scores[0, 0] == scores[0, 1] and set(cells[0, :2].tolist()) == {36, 37}
 
 

@@ -12,6 +12,9 @@ import pytest
 
 import centermask_runtime
 
+pytestmark = pytest.mark.process
+
+
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(centermask_runtime.__path__, "centermask_runtime.")

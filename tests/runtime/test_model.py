@@ -135,6 +135,7 @@ def test_a_generator_is_asked_for_a_picture_only_when_somebody_asks_for_its_resu
     assert list(results) == [] and len(taken) == 1
 
 
+@pytest.mark.slow
 def test_a_batch_is_the_same_as_one_by_one(pictures):
     """In a graph of any batch; rounding may differ in the last places where sums are done in another order."""
     with CenterMask(released_onnx("dynamic"), conf=CONF) as dynamic:
@@ -165,6 +166,7 @@ def test_an_opened_network_is_a_model_and_is_closed_with_it(pictures, truth):
 # ---- threads --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_eight_threads_of_two_hundred_frames_get_no_wrong_answer(model, pictures):
     """Every frame is another one, so that an answer to the frame of another thread is seen."""
     given = [np.roll(pictures[index % 5], 7 * index, axis=1)[: 120 + index % 3] for index in range(25)]
@@ -232,6 +234,7 @@ def in_child(work) -> str:
         assert child.exitcode == 0
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_opens_the_model_again_by_itself(model, pictures, truth):
     def work() -> bool:
@@ -244,6 +247,7 @@ def test_a_forked_process_opens_the_model_again_by_itself(model, pictures, truth
     assert_same(model(pictures[0]), truth[0])  # the parent's is untouched
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_fork_while_another_thread_opens_does_not_hang_the_child(model, pictures, truth):
     """The lock of the parent's thread is not the child's."""
@@ -262,6 +266,7 @@ def test_a_fork_while_another_thread_opens_does_not_hang_the_child(model, pictur
         thread.join(30)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_what_cannot_be_opened_again_in_a_child_says_so(pictures, tmp_path):
     given = CenterMask(OnnxRuntimeNetwork(tiny_onnx()))
@@ -283,6 +288,7 @@ def boxes_of(model: CenterMask, picture: np.ndarray) -> bytes:
     return model(picture).boxes.tobytes()
 
 
+@pytest.mark.process
 def test_a_model_goes_to_other_processes_as_its_arguments(model, pictures, truth, monkeypatch, tmp_path):
     monkeypatch.chdir(tiny_onnx().parent)
     relative = CenterMask("tiny.onnx", conf=CONF, classes=(name for name in ["nucleus"]), threads=1)

@@ -146,6 +146,7 @@ def fatbin_entries(content: bytes) -> list[tuple[str, int]]:
     return found
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_a_fatbin_has_all_architectures_and_is_used_only_for_its_own_sources(good):
     version = fatbin.build_fatbin(good.folder, good)
@@ -227,6 +228,7 @@ exec {nvcc} "$@"
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("nvcc", ["real", "broken"])
 def test_a_wheel_has_the_kernels_and_a_fatbin_where_nvcc_works(tmp_path, nvcc):
     """build_py alone: what a wheel is filled from."""

@@ -22,6 +22,7 @@ USAGE = re.compile(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
 def test_no_kernel_spills_on_any_architecture():
     usage = USAGE.findall(ptxas_usage())

@@ -79,6 +79,7 @@ def kernels(cpu_kernels, tmp_path_factory):
     return path
 
 
+@pytest.mark.process
 @needs_stub
 def test_importing_the_driver_layer_calls_no_driver_function(stub, tmp_path):
     log = tmp_path / "log"
@@ -90,6 +91,7 @@ def test_importing_the_driver_layer_calls_no_driver_function(stub, tmp_path):
     assert "cuDevicePrimaryCtxRetain" in log.read_text().split()
 
 
+@pytest.mark.process
 @needs_stub
 def test_memory_kernels_events_and_a_captured_graph_through_cuda_bindings(stub, kernels):
     from centermask_runtime.reference.sigmoid import sigmoid
@@ -127,6 +129,7 @@ print(json.dumps({"values": direct.tolist(), "live": live, "left": ctypes.CDLL("
     assert found["left"] == 0
 
 
+@pytest.mark.process
 @needs_stub
 def test_a_driver_that_is_too_old_is_named(stub, kernels):
     """A function that libcuda does not export: the stub lacks graph debugging, as old drivers lack newer functions."""
@@ -143,6 +146,7 @@ except DriverError as error:
     assert said.startswith("cuGraphDebugDotPrint is not in this NVIDIA driver (") and "update the driver" in said
 
 
+@pytest.mark.process
 @needs_stub
 def test_every_failing_call_is_an_error_with_its_name_and_status(stub, kernels):
     script = (
@@ -174,6 +178,7 @@ print(json.dumps(missed))
     assert json.loads(run_python(stub, script, KERNELS=str(kernels))) == []
 
 
+@pytest.mark.process
 @needs_stub
 def test_the_whole_pipeline_runs_through_cuda_bindings(stub, kernels):
     script = (

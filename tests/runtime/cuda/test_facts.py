@@ -24,6 +24,7 @@ def stub(tmp_path_factory):
     return build(tmp_path_factory.mktemp("stub"))
 
 
+@pytest.mark.process
 @needs_compiler
 def test_the_driver_alone_lists_the_gpus_without_a_context(stub, tmp_path):
     log = tmp_path / "log"
@@ -33,6 +34,7 @@ def test_the_driver_alone_lists_the_gpus_without_a_context(stub, tmp_path):
     assert "cuDevicePrimaryCtxRetain" not in log.read_text().split()
 
 
+@pytest.mark.process
 @needs_compiler
 def test_a_driver_that_fails_has_no_gpus(stub):
     assert run_python(stub, LIST, STUB_FAIL="cuInit").strip() == "[]"
@@ -53,6 +55,7 @@ def test_the_facts_of_a_machine_are_sentences_and_no_exceptions():
     assert all(fact and "\n" not in fact for fact in found.values())
 
 
+@pytest.mark.process
 @needs_stub
 def test_the_facts_of_a_machine_with_gpus_name_them_the_provider_and_the_kernels(stub):
     script = "import json\nfrom centermask_runtime.cuda.facts import gpu_facts\nprint(json.dumps(gpu_facts()))"

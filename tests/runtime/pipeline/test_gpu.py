@@ -267,6 +267,7 @@ def released(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["peaks", "heads"])
 def test_the_released_model_finds_the_same_nuclei_as_on_the_cpu(driver, cpu_kernels, released, level):
     frames = [read_image(path) for path in sorted((NUCLEI / "val").glob("*.png"))[:4]]

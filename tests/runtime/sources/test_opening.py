@@ -64,6 +64,7 @@ def test_what_is_there_not_and_what_is_no_source_is_said(folder):
         names_of(picture(0)[:, :, 0])
 
 
+@pytest.mark.process
 def test_images_need_no_pyav_and_no_pillow(folder):
     """A fresh interpreter in which neither can be imported."""
     code = (

@@ -66,6 +66,7 @@ def test_the_nearest_name_is_proposed():
         CenterMask("nucleii")
 
 
+@pytest.mark.slow
 def test_weights_answer_eight_threads_rightly(nuclei, crops):
     expected = [nuclei(crop) for crop in crops]
     assert len({one.boxes.tobytes() for one in expected}) == 4
@@ -75,6 +76,7 @@ def test_weights_answer_eight_threads_rightly(nuclei, crops):
         assert_same(one, expected[place % 4])
 
 
+@pytest.mark.process
 def test_weights_go_on_in_a_forked_process_on_one_thread(nuclei, crops):
     expected = nuclei(crops[0])
 
@@ -98,6 +100,7 @@ def test_a_name_goes_to_another_process_as_a_name(nuclei, crops):
 # ---- evaluate and export --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_evaluate_gives_what_the_command_prints(capsys):
     model = released_onnx("fp32")
     found = evaluate(model, NUCLEI, threads=1)
@@ -116,6 +119,7 @@ def weights(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_export_writes_beside_the_weights_and_says_how_far_it_is_from_them(weights):
     made = export(weights)
     assert made.output == weights.with_suffix(".onnx") and made.precision == "fp32"
@@ -124,6 +128,7 @@ def test_export_writes_beside_the_weights_and_says_how_far_it_is_from_them(weigh
         assert model.spec.name == "tiny"
 
 
+@pytest.mark.slow
 def test_export_makes_one_artefact_of_another(weights, tmp_path):
     pytest.importorskip("openvino", reason="needs openvino")
     made = export(tiny_onnx(), "openvino", output=tmp_path / "tiny.xml")

@@ -110,6 +110,7 @@ def short_training(monkeypatch):
         monkeypatch.setattr(module, "train", short)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PYTHON_PAGES)
 def test_the_python_blocks_of_a_page_run_one_after_the_other(page, folder, short_training):
     names: dict[str, object] = {"__name__": "docs"}

@@ -111,6 +111,7 @@ def test_the_verdict_compares_what_both_levels_have():
     assert stages.verdict({"peaks": {"whole frame": (1.0, 1.0)}}) == "Only one graph level was timed."
 
 
+@pytest.mark.process
 @needs_no_gpu
 @pytest.mark.parametrize("script", ["stages.py", "gpu_check.py"])
 def test_without_a_gpu_a_benchmark_says_so_and_fails(script, tmp_path):
@@ -201,6 +202,7 @@ def test_what_cannot_be_exported_or_timed_is_in_the_report(monkeypatch, tmp_path
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc of the CUDA toolkit")
 def test_the_table_of_resources_has_every_kernel_and_what_ptxas_says_of_it():
     blocks = re.split(r"(?=ptxas info *: Compiling entry function)", ptxas_usage())

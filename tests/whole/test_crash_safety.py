@@ -28,6 +28,9 @@ from centermask.training.start import resumed_trainer
 from centermask.training.trainer import Trainer
 from tests.support.places import ROOT
 
+pytestmark = [pytest.mark.slow, pytest.mark.process]
+
+
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "export", "runtime")),

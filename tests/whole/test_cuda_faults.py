@@ -19,7 +19,11 @@ from tests.support.cuda_cpu import sanitize
 from tests.support.cuda_cpu.build import build, compiler, precompile
 from tests.support.cuda_cpu.probes import PROBES, run_probe
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="needs g++ to compile the kernels for the CPU")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.process,
+    pytest.mark.skipif(compiler() is None, reason="needs g++ to compile the kernels for the CPU"),
+]
 
 SOURCES = {
     "preprocess": ("preprocess.cu",),

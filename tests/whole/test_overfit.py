@@ -14,12 +14,17 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from centermask.config import Config, InputConfig, ModelConfig, TrainConfig
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import Split, find_split
 from centermask.data.synthetic import write_shapes
 from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer, TrainingResult
+
+pytestmark = pytest.mark.slow
+
 
 PHOTOGRAPHS = 8
 MOST_OBJECTS = 6

@@ -22,6 +22,9 @@ from centermask_runtime.sources.video import VideoSource
 from tests.support.exported_models import released_onnx
 from tests.support.places import NUCLEI, ROOT
 
+pytestmark = pytest.mark.slow
+
+
 NAME = "nuclei_dla_46c"
 SAMPLE_AP = 0.46  # mask AP on tests/data, 7 images, many in purple stain; measured 0.4675
 VAL_AP, VAL_AP50 = 0.62, 0.88  # on the validation set; measured 0.6255 and 0.8879

@@ -18,7 +18,7 @@ from centermask_runtime.reference import masks, overlay, preprocess
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
 
-LARGEST_BATCH = 8  # images in one run of a network that takes any number: more memory, but no more speed
+LARGEST_BATCH = 8  # images in one run of a network that takes any number, so that memory has a bound
 
 
 def postprocess(

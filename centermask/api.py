@@ -122,6 +122,8 @@ def export(
         dynamic=dynamic, calib_data=None if calib_data is None else Path(calib_data), **options,
     )  # fmt: skip
     path = opening.find_model(model)
+    if output is not None and not isinstance(output, (str, Path)):
+        raise UsageError(f"output is the path of a file or folder, not {type(output).__name__}.")
     folder = path.parent if path == Path(model) else Path()  # a released model's folder is the package's
     place = None if output is None else Path(output)
     if path.suffix == ".onnx":

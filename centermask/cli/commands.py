@@ -39,9 +39,9 @@ COMMANDS = {  # in the order in which they are listed
         "centermask.cli.predict",
         "Find the objects in images or a video, and draw them",
         (
-            "centermask predict --model nuclei_dla_46c --source samples/images",
-            "centermask predict --model best.onnx --source clip.mp4 --conf 0.3",
-            "centermask predict --model best.onnx --source images/ --no-save --json",
+            "centermask predict samples/images",
+            "centermask predict clip.mp4 --model best.onnx --conf 0.3",
+            "centermask predict images/ --model best.onnx --no-save --json",
         ),
     ),
     "export": Row(

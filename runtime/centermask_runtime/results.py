@@ -77,6 +77,10 @@ class Results(Closing, Iterator[Result]):
         """
         if self._results is not None or self._closed:
             raise UsageError("Some of these results were taken already: call the model again, and save first.")
+        if not isinstance(folder, (str, Path)):
+            raise UsageError(f"Results are saved into a folder, named by its path, not into {type(folder).__name__}.")
+        if not isinstance(style, DrawStyle):
+            raise UsageError(f"style must be a DrawStyle, not {type(style).__name__}; pictures=False leaves them out.")
         self._results = iter(())
         with self:
             style_or_none = style if pictures else None

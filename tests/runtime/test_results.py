@@ -156,6 +156,20 @@ def test_nothing_is_empty_results(model, tmp_path):
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["images"] == []
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"folder": None}, "into a folder, named by its path, not into NoneType"),
+        ({"folder": "out", "style": None}, "style must be a DrawStyle, not NoneType"),
+    ],
+)
+def test_what_cannot_be_saved_to_is_refused_before_anything_is_read(model, given, sentence):
+    results = model(iter(frames(1)))
+    with pytest.raises(UsageError, match=sentence):
+        results.save(**given)
+    assert len(list(results)) == 1
+
+
 @pytest.mark.parametrize("output", ["file", "file/below"])
 def test_a_folder_that_cannot_be_made_is_refused(model, folder, tmp_path, output):
     (tmp_path / "file").write_text("in the way")

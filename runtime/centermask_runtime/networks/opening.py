@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from centermask_runtime.device import ENGINE_SUFFIXES, Device, check_threads
-from centermask_runtime.errors import ModelError, first_line
+from centermask_runtime.errors import ModelError, UsageError, first_line
 from centermask_runtime.packages import need
 
 if TYPE_CHECKING:
@@ -27,8 +27,11 @@ TORCH_SUFFIXES = (".safetensors", ".torchscript")  # that centermask.opening kno
 def find_file(model: str | Path, suffixes: Sequence[str] = MODEL_SUFFIXES) -> Path | None:
     """The model file that `model` is, or the .xml in the folder that it is; None where it is no such path.
 
-    Raises ModelError where a file of these suffixes is named and not there, or a folder holds not one .xml.
+    Raises ModelError where a file of these suffixes is named and not there, or a folder holds not one .xml; UsageError
+    for what is neither path nor text.
     """
+    if not isinstance(model, (str, Path)):
+        raise UsageError(f"A model is named by a path or a name, not by {type(model).__name__}.")
     path = Path(model)
     if path.suffix in suffixes:
         if not path.is_file():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from centermask import opening
 from centermask_runtime import model as runtime
 from centermask_runtime.device import AUTO, Device
-from centermask_runtime.errors import ModelError, UsageError, did_you_mean
+from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.packages import need
 from centermask_runtime.pipeline.opening import PipelineOpener
 from centermask_runtime.progress import Progress, silent
@@ -111,7 +111,8 @@ def export(
     Raises UsageError before any work, CheckError where the artefact differs, ModelError, DataError or ExportError.
     """
     need("onnx", "export", "exporting")
-    from centermask_export.from_onnx import convert_onnx
+    from centermask_export.checks import MAX_AP_DROP, Checks
+    from centermask_export.export import export as export_any
     from centermask_export.options import ExportOptions
 
     known = [field.name for field in dataclasses.fields(ExportOptions)]
@@ -121,27 +122,12 @@ def export(
         format=format, precision=precision, imgsz=None if imgsz is None else _size(imgsz), batch=batch,
         dynamic=dynamic, calib_data=None if calib_data is None else Path(calib_data), **options,
     )  # fmt: skip
-    path = opening.find_model(model)
     if output is not None and not isinstance(output, (str, Path)):
         raise UsageError(f"output is the path of a file or folder, not {type(output).__name__}.")
-    folder = path.parent if path == Path(model) else Path()  # a released model's folder is the package's
-    place = None if output is None else Path(output)
-    if path.suffix == ".onnx":
-        if verify is not None or source is not None:
-            raise UsageError(f"source and verify compare with weights, and {path} is exported already: leave them out.")
-        written = convert_onnx(path, folder, place, wanted)
-        return Exported(written.output, written.precision)
-    if path.suffix != ".safetensors":
-        raise ModelError(f"{path} is exported already: export the .safetensors weights that it came from.")
-    for module in ("torch", "onnxscript"):
-        need(module, "export", "exporting")
-    from centermask_export.checks import MAX_AP_DROP, Checks
-    from centermask_export.from_weights import export_model
-
     dataset = None if verify is None else _dataset(verify, split)
     drop = MAX_AP_DROP if max_ap_drop is None else max_ap_drop
     checks = Checks(None if source is None else Path(source), dataset, drop, progress)
-    report = export_model(path, folder, place, wanted, checks)
+    report = export_any(model, wanted, None if output is None else Path(output), checks)
     return Exported(report.written.output, report.written.precision, report.outputs, report.ap)
 
 

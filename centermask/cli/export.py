@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
-from centermask.cli.options import model_option, open_dataset, require_export
+from centermask.cli.options import model_option, open_dataset
 from centermask.cli.tables import bar, outputs_table
-from centermask.opening import find_model
-from centermask_export.checks import CheckError, Checks
+from centermask_export.checks import MAX_AP_DROP, CheckError, Checks
 from centermask_export.checks.outputs import OutputsReport
+from centermask_export.export import export as run_export
 from centermask_export.formats import FORMATS
 from centermask_export.options import (
     HARDWARE_COMPATIBILITY,
@@ -30,15 +30,13 @@ from centermask_export.options import (
     parse_targets,
 )
 from centermask_export.refusals import takers
-from centermask_runtime.errors import ModelError, UsageError
-from centermask_runtime.packages import need
+from centermask_runtime.errors import UsageError
 from centermask_runtime.spec import GRAPH_LEVELS
 
 if TYPE_CHECKING:
     from centermask_export.checks.ap import ApReport
     from centermask_export.engines.engine_file import EngineDescription
-    from centermask_export.from_weights import ExportReport
-    from centermask_export.request import Written
+    from centermask_export.request import ExportReport
 
 BACKENDS = tuple(dict.fromkeys(backend for kind in FORMATS.values() for backend in kind.backends))
 
@@ -143,7 +141,6 @@ def export(
 
     Ends with a table of differences, and with exit code 5 when the artefact differs from its source.
     """
-    need("onnx", "export", "exporting")
     options = ExportOptions(
         format=format_,
         precision=_precision(precision, half, int8),
@@ -154,19 +151,24 @@ def export(
     )
     if max_ap_drop is not None and verify is None:
         raise UsageError("--max-ap-drop needs --verify DATA, the data set to measure AP on.")
-    path = find_model(model)
-    folder = path.parent if path == Path(model) else Path()  # a released model's folder is the package's
-    if path.suffix == ".onnx":
-        if verify is not None or source is not None:
-            raise UsageError(
-                f"--verify and --source compare with weights, and {path} is exported already: leave them out."
-            )
-        written = _convert(path, folder, output, options, as_json)
-    elif path.suffix == ".safetensors":
-        require_export()
-        written = _export(path, folder, output, options, _checks(source, verify, split, max_ap_drop), as_json)
+    dataset = None if verify is None else open_dataset(verify, split, None, None)
+    drop = MAX_AP_DROP if max_ap_drop is None else max_ap_drop
+    try:
+        with _bars() as (loop, build):
+            checks = Checks(source, dataset, drop, loop)
+            report = run_export(model, options, output, checks, progress=build, command=_command(model, options))
+    except CheckError as error:
+        failed = error.report
+        outputs, ap = (failed, None) if isinstance(failed, OutputsReport) else (None, failed)
+        _print(outputs, ap, str(output or model), as_json)
+        raise
+    written = report.written
+    if report.outputs is None:
+        click.echo(f"{written.output} ({written.precision}), made of {model}.", err=as_json)
+        if as_json:
+            click.echo(json.dumps({"output": str(written.output), "precision": written.precision}))
     else:
-        raise ModelError(f"{path} is exported already; --model takes the .safetensors weights it came from.")
+        _print(report.outputs, report.ap, str(written.output), as_json, report)
     click.echo(f"Next: {FORMATS[format_].next_step(written.output, options)}", err=as_json)
 
 
@@ -181,44 +183,9 @@ def _precision(precision: str | None, half: bool, int8: bool) -> str:
     return wishes.pop() if wishes else "fp32"
 
 
-def _checks(source: Path | None, verify: Path | None, split: str, max_ap_drop: float | None) -> Checks:
-    dataset = None if verify is None else open_dataset(verify, split, None, None)
-    return Checks(source, dataset) if max_ap_drop is None else Checks(source, dataset, max_ap_drop)
-
-
-def _export(
-    path: Path, folder: Path, output: Path | None, options: ExportOptions, checks: Checks, as_json: bool
-) -> Written:
-    from centermask_export.from_weights import export_model  # needs an extra
-
-    try:
-        with _bars() as (loop, build):
-            checks = dataclasses.replace(checks, progress=loop)
-            again = _command(path, options)
-            report = export_model(path, folder, output, options, checks, progress=build, command=again)
-    except CheckError as error:
-        failed = error.report
-        outputs, ap = (failed, None) if isinstance(failed, OutputsReport) else (None, failed)
-        _print(outputs, ap, str(output or path), as_json)
-        raise
-    _print(report.outputs, report.ap, str(report.written.output), as_json, report)
-    return report.written
-
-
-def _convert(path: Path, folder: Path, output: Path | None, options: ExportOptions, as_json: bool) -> Written:
-    from centermask_export.from_onnx import convert_onnx  # needs an extra
-
-    with _bars() as (_, build):
-        written = convert_onnx(path, folder, output, options, progress=build, command=_command(path, options))
-    click.echo(f"{written.output} ({written.precision}), made of {path}.", err=as_json)
-    if as_json:
-        click.echo(json.dumps({"output": str(written.output), "precision": written.precision}))
-    return written
-
-
-def _command(model: Path, options: ExportOptions) -> str:
+def _command(model: str, options: ExportOptions) -> str:
     """The same export, for a machine where an engine can be built."""
-    words = ["centermask export --model", str(model), "--format", options.format]
+    words = ["centermask export --model", model, "--format", options.format]
     words += ["--backend", options.backend] if FORMATS[options.format].backends else []
     words += ["--precision", options.precision] if options.precision != "fp32" else []
     words += ["--calib-data", str(options.calib_data)] if options.calib_data else []

@@ -8,20 +8,18 @@ its name before it agrees, and an older file stays until then.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 from centermask.model.network import CenterMaskNet
 from centermask.model.weights import load_weights
 from centermask_export.checks import Checks
 from centermask_export.checks.against_weights import AgainstWeights, comparison_images
-from centermask_export.checks.ap import ApReport
 from centermask_export.checks.outputs import OutputsReport
 from centermask_export.engines.build_engine import BuildProgress
 from centermask_export.options import ExportOptions, sized
 from centermask_export.output import Target, publish, workshop
 from centermask_export.refusals import accept
-from centermask_export.request import Request, Written
+from centermask_export.request import ExportReport, Request
 from centermask_export.to_int8 import calibration_count, calibration_images, write_int8
 from centermask_export.to_onnx import export_onnx
 from centermask_runtime.checksum import sha256_of
@@ -30,21 +28,13 @@ from centermask_runtime.progress import Progress
 from centermask_runtime.spec import ModelSpec
 
 
-@dataclass(frozen=True)
-class ExportReport:
-    """What was written, and how far it is from the weights."""
-
-    written: Written
-    outputs: OutputsReport
-    ap: ApReport | None = None
-    artefact_ran: bool = True  # the compared one is the artefact itself, not the ONNX file that it was made of
-
-
 def export_checked(
     weights: Path, output: Path, options: ExportOptions | None = None, *, source: Path | None = None
 ) -> OutputsReport:
     """As export_model, for whoever only asks how far `output` is from PyTorch."""
-    return export_model(weights, output.parent, output, options, Checks(source)).outputs
+    outputs = export_model(weights, output.parent, output, options, Checks(source)).outputs
+    assert outputs is not None
+    return outputs
 
 
 def export_model(

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a writer of a format is given, and what it gives back: one signature for all of them."""
+"""What a writer of a format is given and gives back, one signature for all of them; what whoever asked for it gets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from centermask_export.engines.build_engine import BuildProgress
 from centermask_export.engines.engine_file import BuiltEngine
@@ -12,6 +13,10 @@ from centermask_export.options import ExportOptions
 from centermask_export.output import Target
 from centermask_runtime.cuda.facts import Gpu
 from centermask_runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from centermask_export.checks.ap import ApReport
+    from centermask_export.checks.outputs import OutputsReport
 
 
 @dataclass(frozen=True)
@@ -38,3 +43,13 @@ class Written:
     output: Path
     precision: str
     engine: BuiltEngine | None = None
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how far it is from the weights that it was made of."""
+
+    written: Written
+    outputs: OutputsReport | None = None  # None where it was made of an exported ONNX file
+    ap: ApReport | None = None  # where a data set was given
+    artefact_ran: bool = True  # what was compared is the artefact itself, not the ONNX file that it was made of

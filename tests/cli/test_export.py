@@ -16,14 +16,12 @@ from centermask_export import from_weights, refusals
 from centermask_export.checks import against_weights, outputs
 from centermask_export.checks.fixed_batch import Repeated
 from centermask_export.formats import FORMATS, TENSORRT
-from centermask_export.onnx_file import read_spec
 from tests.support.exported_models import (
     CONFIG,
     NUCLEI,
-    OPTIONS,
     RELEASED,
+    exporter_of,
     quick_export,
-    released_onnx,
     tiny_model,
     tiny_spec,
 )
@@ -58,7 +56,7 @@ def test_tensorrt_without_its_package_names_rtx_and_the_command_for_elsewhere(tm
         main(["export", "--model", "nuclei_dla_46c", "--format", "trt", "--half"])
     sentence = capsys.readouterr().err
     assert caught.value.code == 2 and "is not installed" in sentence and "choose the format trt-rtx" in sentence
-    assert "nuclei_dla_46c.safetensors --format trt --precision fp16" in sentence
+    assert "--model nuclei_dla_46c --format trt --precision fp16" in sentence
     assert list(tmp_path.iterdir()) == []  # nothing else was built instead
 
 
@@ -75,14 +73,11 @@ def test_tensorrt_without_a_gpu_says_so(tmp_path, monkeypatch, capsys):
 def weights(tmp_path, monkeypatch):
     """The released weights, and an exporter that gives its file without doing the work again."""
 
-    def copy(model, spec, path, options, *, source):
+    def exported(model, spec, path, options, *, source):
         wanted = "fp32" if options.precision == "int8" else options.precision
-        kind = next(kind for kind, made in OPTIONS.items() if made.precision == wanted)
-        path.parent.mkdir(parents=True)
-        shutil.copyfile(released_onnx(kind), path)
-        return read_spec(path)
+        return exporter_of(wanted)(model, spec, path, options, source=source)
 
-    monkeypatch.setattr(from_weights, "export_onnx", copy)
+    monkeypatch.setattr(from_weights, "export_onnx", exported)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.safetensors"
     shutil.copyfile(find_model(RELEASED), path)

@@ -111,6 +111,7 @@ def weights(tmp_path):
     return tmp_path / "tiny.safetensors"
 
 
+@pytest.mark.slow
 def test_a_new_format_is_written_of_weights(toy, weights, tmp_path):
     report = export_model(weights, tmp_path, options=ExportOptions("toy", "fp16"))
     assert report.written.output == tmp_path / "tiny_fp16.toy" and report.written.precision == "fp16"
@@ -119,11 +120,13 @@ def test_a_new_format_is_written_of_weights(toy, weights, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.safetensors", "tiny_fp16.toy"]
 
 
+@pytest.mark.slow
 def test_a_new_format_is_written_of_an_onnx_file(toy, tmp_path):
     written = convert_onnx(tiny_onnx(), tmp_path, None, ExportOptions("toy"))
     assert written.output.read_text() == "tiny (96, 128) fp32" and written.output.name == "tiny.toy"
 
 
+@pytest.mark.slow
 def test_a_new_format_refuses_what_its_row_lacks(toy, tmp_path):
     for wish, words in (
         (
@@ -138,6 +141,7 @@ def test_a_new_format_refuses_what_its_row_lacks(toy, tmp_path):
             convert_onnx(tiny_onnx(), tmp_path, None, ExportOptions("toy", **wish))
 
 
+@pytest.mark.slow
 def test_the_commands_know_a_new_format(toy, weights, tmp_path, capsys):
     main(["formats", "--json"])
     listed = {entry["format"]: entry for entry in json.loads(capsys.readouterr().out)["formats"]}
@@ -150,6 +154,7 @@ def test_the_commands_know_a_new_format(toy, weights, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"Next: play {tmp_path / 'tiny_fp16.toy'}"
 
 
+@pytest.mark.slow
 def test_a_new_format_that_runs_here_is_published_only_if_it_agrees(toy, weights, tmp_path, monkeypatch):
     def write_wrong(request: Request) -> Written:
         """A graph, but of other numbers than the weights have: 0.05 more in each shape."""

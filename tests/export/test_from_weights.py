@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import cv2
 import numpy as np
 import pytest
@@ -14,17 +12,16 @@ from centermask.opening import find_model
 from centermask_export import from_weights
 from centermask_export.checks import CheckError, Checks
 from centermask_export.from_weights import export_checked, export_model
-from centermask_export.onnx_file import read_spec
 from centermask_export.options import ExportOptions
 from centermask_runtime.errors import DataError, ModelError, UsageError
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from tests.support.exported_models import (
     CONFIG,
     RELEASED,
+    exporter_of,
     frames,
     quick_export,
     released,
-    released_onnx,
     tiny_model,
     tiny_spec,
 )
@@ -53,6 +50,7 @@ def test_an_export_is_written_and_compared(weights, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "tiny.onnx", "tiny.safetensors"]
 
 
+@pytest.mark.slow
 def test_another_size_does_not_replace_the_file_of_the_first(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(from_weights, "export_onnx", quick_export)
     for wish in ({}, {"imgsz": (96, 128)}, {"imgsz": (128, 128)}, {"opset": 20}):  # 96 x 128 is the model's own
@@ -64,14 +62,7 @@ def test_another_size_does_not_replace_the_file_of_the_first(weights, tmp_path, 
 @pytest.mark.slow
 def test_dense_maps_that_differ_are_not_published(tmp_path, monkeypatch):
     """The file of another model of the same shape, at level heads."""
-    other = released_onnx("heads_fp16")
-
-    def copy(model, spec, path, options, *, source):
-        path.parent.mkdir(parents=True)
-        shutil.copyfile(other, path)
-        return read_spec(path)
-
-    monkeypatch.setattr(from_weights, "export_onnx", copy)
+    monkeypatch.setattr(from_weights, "export_onnx", exporter_of("heads_fp16"))
     model, spec = released()
     changed = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     changed["saliency.2.bias"] += 5.0

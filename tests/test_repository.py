@@ -43,7 +43,6 @@ TESTED_IN = {
     "centermask/model/cost.py": "tests/cli/test_model.py",
     "centermask/model/dla.py": "tests/model/test_network.py",
     "centermask/model/heads.py": "tests/model/test_network.py",
-    "centermask/model/torch_network.py": "tests/export/checks/test_outputs.py",
     "centermask/model/upsampling.py": "tests/model/test_network.py",
     "centermask/training/__init__.py": "tests/test_api.py",
     "centermask/training/callbacks.py": "tests/training/test_options.py",

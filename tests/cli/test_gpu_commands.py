@@ -232,6 +232,7 @@ def test_a_wrong_class_gives_back_what_was_opened(gpu, capsys, pictures, engine)
     assert len(gpu.opened) == len(gpu.left) == 1
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_public_class_runs_on_the_gpu_that_was_asked_for(gpu, pictures):
     path = released_onnx("fp32")

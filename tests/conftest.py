@@ -30,12 +30,12 @@ pytest.register_assert_rewrite("tests.support.given_networks")  # its asserts sh
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what asks for the larger data sets. Files with slow tests come first, so that no worker ends long after."""
+    """Marks what asks for the larger data sets; puts long files first, so that no worker ends long after the rest."""
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.data)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    items.sort(key=lambda item: (item.path.parent.name != "whole", -slow[item.path]))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,13 +30,9 @@ from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask_runtime.errors import DataError, UsageError
 from tests.support.places import ROOT
+from tests.support.processes import environment
 from tests.support.train_together import CONFIG, train
 
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "export", "runtime")),
-    "OMP_NUM_THREADS": "1",
-}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 YAML = """
 name: tiny
@@ -64,7 +59,7 @@ def alone(shapes, tmp_path_factory) -> tuple[list[list[float]], Path]:
 
 def python(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment(), cwd=ROOT)
     assert done.returncode == expect, (done.returncode, done.stdout, done.stderr)
     return done
 

@@ -26,17 +26,11 @@ from centermask.data.synthetic import write_shapes
 from centermask.training.run_folder import RunFolder
 from centermask.training.start import resumed_trainer
 from centermask.training.trainer import Trainer
-from tests.support.places import ROOT
+from tests.support.processes import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "export", "runtime")),
-    "OMP_NUM_THREADS": "1",
-    "COLUMNS": "200",
-}
 YAML = """
 name: tiny
 model: {backbone: dla_46c, head_channels: 16, shape_size: 8, max_detections: 10}
@@ -138,7 +132,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(shapes, undisturbed, tmp_p
     run = RunFolder(tmp_path / "tiny")
     given = {"config": str(shapes / "tiny.yaml"), "data": str(shapes), "run": str(run.path)}
     program = [sys.executable, "-c", KILLED.format(accident=accident, **given)]
-    done = subprocess.run(program, env=ENVIRONMENT, timeout=300, capture_output=True)
+    done = subprocess.run(program, env=environment(), timeout=300, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert run.load_checkpoint()["state"]["step"] in (2, 3, 4)  # of 6: the last whole one
     resume(run)
@@ -148,7 +142,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(shapes, undisturbed, tmp_p
 def test_a_terminated_run_saves_first(shapes, undisturbed, tmp_path):
     """SIGTERM to the whole group, the loader's worker too, as clusters send it before they take their machine back."""
     process = subprocess.Popen(
-        command(shapes, tmp_path, SLOW), env=ENVIRONMENT, start_new_session=True, text=True,
+        command(shapes, tmp_path, SLOW), env=environment(), start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -168,7 +162,7 @@ def test_a_terminated_run_saves_first(shapes, undisturbed, tmp_path):
 
 def test_a_full_disk_is_one_sentence_and_costs_only_the_steps_since(shapes, undisturbed, tmp_path):
     done = subprocess.run(
-        command(shapes, tmp_path, FULL_DISK), env=ENVIRONMENT, timeout=300, capture_output=True, text=True
+        command(shapes, tmp_path, FULL_DISK), env=environment(), timeout=300, capture_output=True, text=True
     )
     run = RunFolder(tmp_path / "tiny")
     sentence = (

@@ -37,6 +37,7 @@ RELEASED = "nuclei_dla_46c"  # trained: rounding changes random weights' results
 SMALL = (128, 128)
 DYNAMIC_SIZES = ((96, 96), SMALL, (160, 192))
 OPTIONS = {
+    "own_size": ExportOptions(imgsz=(640, 640)),  # the model's own; all others are small
     "fp32": ExportOptions(imgsz=SMALL),
     "fp16": ExportOptions(imgsz=SMALL, precision="fp16"),
     "bf16": ExportOptions(imgsz=SMALL, precision="bf16"),

@@ -15,7 +15,8 @@ from centermask.evaluation.evaluate import evaluate
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights
 from centermask.opening import find_model
-from centermask_export.from_weights import export_checked
+from centermask_export.batches import images_of
+from centermask_export.checks.outputs import compare_networks
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.sources.video import VideoSource
@@ -31,11 +32,13 @@ VAL_AP, VAL_AP50 = 0.62, 0.88  # on the validation set; measured 0.6255 and 0.88
 
 
 @pytest.fixture(scope="module")
-def onnx_file(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("released") / f"{NAME}.onnx"
-    report = export_checked(find_model(NAME), path, source=ROOT / "samples" / "images")
+def onnx_file() -> Path:
+    model, spec, _ = load_weights(find_model(NAME))
+    with OnnxRuntimeNetwork(released_onnx("own_size")) as network:
+        assert network.spec.input_hw == spec.input_hw
+        report = compare_networks(TorchNetwork(model, spec), network, images_of(ROOT / "samples" / "images"))
     assert report.ok, report
-    return path
+    return released_onnx("own_size")
 
 
 @pytest.fixture

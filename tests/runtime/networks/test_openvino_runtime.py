@@ -26,13 +26,13 @@ from centermask.model.weights import load_weights  # noqa: E402
 from centermask.opening import find_model, open_network  # noqa: E402
 from centermask_export.checks.ap import compare_ap  # noqa: E402
 from centermask_export.checks.outputs import compare_networks  # noqa: E402
-from centermask_export.to_onnx import export_onnx  # noqa: E402
 from centermask_export.to_openvino import write_openvino  # noqa: E402
 from centermask_runtime.errors import ExportError, ModelError, UsageError  # noqa: E402
 from centermask_runtime.networks.openvino_runtime import OpenVinoNetwork  # noqa: E402
 from tests.runtime.networks.test_onnx_runtime import tiny_graph  # noqa: E402
+from tests.support import exported_models  # noqa: E402
 
-NAME = "nuclei_dla_46c"
+NAME = exported_models.RELEASED
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,9 @@ def weights() -> TorchNetwork:
 def released(weights, tmp_path_factory) -> Path:
     """The released model as IR in fp32/ and fp16/."""
     folder = tmp_path_factory.mktemp("released")
-    spec = export_onnx(weights.model, weights.spec, folder / f"{NAME}.onnx")
+    exported = exported_models.released_onnx("own_size")
     for precision in ("fp32", "fp16"):
-        write_openvino(folder / f"{NAME}.onnx", spec, folder / precision / f"{NAME}.xml", precision=precision)
+        write_openvino(exported, weights.spec, folder / precision / f"{NAME}.xml", precision=precision)
     return folder
 
 

@@ -37,13 +37,8 @@ class TorchScriptNetwork(Closing):
                 f"{path} is not a TorchScript file that torch {torch.__version__} can load ({first_line(error)}): "
                 "it may be cut off or of another kind; export or copy it again."
             ) from error
-        if not extra[SPEC_FILE]:
-            raise ModelError(
-                f"{path} carries no CenterMask specification, so its classes and input are unknown: "
-                "use a file that `centermask export --format torchscript` wrote."
-            )
         self.batch: int | None = None
-        self.spec = ModelSpec.from_json(extra[SPEC_FILE], str(path))
+        self.spec = ModelSpec.of_artefact(extra[SPEC_FILE], str(path))
         self.description = f"TorchScript, PyTorch {torch.__version__} on cpu, {torch.get_num_threads()} threads"
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:

@@ -110,13 +110,8 @@ def read_graph(path: Path, *, weights: bool = True) -> onnx.ModelProto:
 
 def _spec_of(graph: onnx.ModelProto, path: Path) -> ModelSpec:
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    if METADATA_KEY not in metadata:
-        made = f"{graph.producer_name or 'nobody named'} {graph.producer_version}".strip()
-        raise ModelError(
-            f"{path} carries no CenterMask specification (made by {made}), so its classes and input are unknown: "
-            "use a file that `centermask export` wrote."
-        )
-    return ModelSpec.from_json(metadata[METADATA_KEY], str(path))
+    made_by = f"{graph.producer_name} {graph.producer_version}".strip()
+    return ModelSpec.of_artefact(metadata.get(METADATA_KEY), str(path), made_by)
 
 
 def _check_locations(graph: onnx.ModelProto, path: Path) -> None:

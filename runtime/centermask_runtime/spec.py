@@ -81,6 +81,17 @@ class ModelSpec:
         return json.dumps({"spec_version": SPEC_VERSION, **values}, sort_keys=True)
 
     @classmethod
+    def of_artefact(cls, text: str | None, source: str, made_by: str = "") -> ModelSpec:
+        """Reads what an artefact carries; made_by: what it says of its maker. Raises ModelError where it carries nothing."""
+        if not text:
+            made = f" (made by {made_by})" if made_by else ""
+            raise ModelError(
+                f"{source} carries no CenterMask specification{made}, so its classes and input are unknown: use a file "
+                "that `centermask export` wrote."
+            )
+        return cls.from_json(text, source)
+
+    @classmethod
     def from_json(cls, text: str, source: str) -> ModelSpec:
         """Reads what to_json wrote. `source` names the artefact in error messages."""
         try:

@@ -79,13 +79,8 @@ class OnnxRuntimeNetwork(Closing):
 
 def read_spec(session: ort.InferenceSession, path: Path) -> ModelSpec:
     """The specification that the file carries. Raises ModelError."""
-    metadata = session.get_modelmeta().custom_metadata_map
-    if METADATA_KEY not in metadata:
-        raise ModelError(
-            f"{path} carries no CenterMask specification, so its classes and input are unknown: "
-            "use a file that `centermask export` wrote."
-        )
-    return ModelSpec.from_json(metadata[METADATA_KEY], str(path))
+    about = session.get_modelmeta()
+    return ModelSpec.of_artefact(about.custom_metadata_map.get(METADATA_KEY), str(path), about.producer_name)
 
 
 def open_session(

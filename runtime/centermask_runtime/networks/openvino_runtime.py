@@ -38,12 +38,8 @@ class OpenVinoNetwork(Closing):
         path = Path(path)
         core = ov.Core()
         model = _read(core, path)
-        if not model.has_rt_info([METADATA_KEY]):
-            raise ModelError(
-                f"{path} carries no CenterMask specification, so its classes and input are unknown: "
-                "use a file that `centermask export --format openvino` wrote."
-            )
-        self.spec = ModelSpec.from_json(model.get_rt_info([METADATA_KEY]).astype(str), str(path))
+        text = model.get_rt_info([METADATA_KEY]).astype(str) if model.has_rt_info([METADATA_KEY]) else None
+        self.spec = ModelSpec.of_artefact(text, str(path))
         _check_weights(model, path)
         _check_graph(model, self.spec, path)
         self._shape = model.input(0).get_partial_shape()

@@ -82,7 +82,7 @@ class ModelSpec:
 
     @classmethod
     def of_artefact(cls, text: str | None, source: str, made_by: str = "") -> ModelSpec:
-        """Reads what an artefact carries; made_by: what it says of its maker. Raises ModelError where it carries nothing."""
+        """Reads what an artefact carries; made_by: as it says itself. Raises ModelError where it carries nothing."""
         if not text:
             made = f" (made by {made_by})" if made_by else ""
             raise ModelError(

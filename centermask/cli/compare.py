@@ -18,7 +18,7 @@ from centermask.cli.completion import complete_model
 from centermask.cli.options import device_options, threads_option
 from centermask.cli.tables import bar
 from centermask.opening import open_network
-from centermask_export.checks import objects as comparing
+from centermask_export.checks.objects import Comparison, Limits
 from centermask_export.checks.outputs import TOLERANCES
 from centermask_runtime.device import Device
 from centermask_runtime.errors import DataError, ExportError, UsageError
@@ -59,16 +59,16 @@ def compare(
     if is_address(source):
         raise UsageError(f"--source {source} is a stream's address, and compare takes files: record it, then compare.")
     place = Device.of(device, cuda_driver)
-    limits = comparing.Limits(max_score_diff, max_box_diff, min_mask_iou, max_unmatched)
+    limits = Limits(max_score_diff, max_box_diff, min_mask_iou, max_unmatched)
     with contextlib.ExitStack() as stack:
         networks = [stack.enter_context(open_network(model, place, threads)) for model in (a, b)]
         one, other = (Pipeline(network, Selection.of(network.spec, conf=conf)) for network in networks)
-        result = comparing.start(one, other, (a, b))
+        result = Comparison.of(one, other, (a, b))
         progress = stack.enter_context(bar())
         task = progress.add_task("compare", total=None, note="")
         opened = stack.enter_context(open_source(source))
         for frame in itertools.islice(opened, frames):
-            found_a, found_b, difference = comparing.compare_frame(result, one, other, frame.image)
+            found_a, found_b, difference = result.add(one, other, frame.image)
             if output is not None:
                 name = frame.name if Path(frame.name).suffix else f"{frame.name}.png"
                 write_picture(output / name, side_by_side(frame.image, found_a, found_b, difference, (a, b)))
@@ -90,7 +90,7 @@ def compare(
         raise ExportError(f"{a} and {b} differ on {result.frames} frames: {'; '.join(failures)}.")
 
 
-def _table(result: comparing.Comparison, descriptions: tuple[str, str], score_limit: float | None) -> Group:
+def _table(result: Comparison, descriptions: tuple[str, str], score_limit: float | None) -> Group:
     numbers = result.summary()
     alone = len(result.margins)
     near = alone - result.unmatched(score_limit)

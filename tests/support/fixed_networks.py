@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from centermask_export.checks.objects import compare_frame, start
+from centermask_export.checks.objects import Comparison
 from centermask_runtime.networks.network import PeakOutputs
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.selection import Selection
@@ -42,8 +42,8 @@ def changed(outputs: PeakOutputs, order=None, **parts) -> PeakOutputs:
 
 def difference(spec, a, b, frame=WHITE, **thresholds):
     one, other = (Pipeline(Fixed(spec, outputs), Selection.of(spec, **thresholds)) for outputs in (a, b))
-    result = start(one, other)
-    return result, compare_frame(result, one, other, frame)
+    result = Comparison.of(one, other)
+    return result, result.add(one, other, frame)
 
 
 def boxes_apart(small_outputs: PeakOutputs) -> PeakOutputs:

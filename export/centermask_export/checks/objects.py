@@ -78,6 +78,23 @@ class Comparison:
     margins: list[float] = field(default_factory=list)
     outputs: dict[str, list[float]] = field(default_factory=dict)  # largest difference in each frame
 
+    @classmethod
+    def of(cls, a: Pipeline, b: Pipeline, names: tuple[str, str] = ("A", "B")) -> Comparison:
+        """A comparison of no frame yet, at the score threshold of `a`. Raises UsageError when the classes differ."""
+        return cls(names, a.selection.score_threshold, _unequal(a.spec, b.spec))
+
+    def add(self, a: Pipeline, b: Pipeline, frame: NDArray[np.uint8]) -> tuple[Instances, Instances, FrameDifference]:
+        """Runs both on a frame [H, W, 3] BGR; gives what both found. Each uses its own mask threshold."""
+        (outputs_a, box_a), (outputs_b, box_b) = a.infer(frame), b.infer(frame)
+        if box_a.input_hw == box_b.input_hw:
+            self.add_outputs(outputs_a, outputs_b)
+        found_a = _objects(a, outputs_a, box_a, self.score_threshold)
+        found_b = _objects(b, outputs_b, box_b, self.score_threshold)
+        most = min(a.spec.max_detections, b.spec.max_detections)
+        difference = match_objects(found_a, found_b, self.score_threshold, most)
+        self.add_objects(difference)
+        return found_a, found_b, difference
+
     def add_outputs(self, a: PeakOutputs, b: PeakOutputs) -> None:
         rows, alone = match_detections(a, b, 0)
         self.matched_detections += len(rows)
@@ -147,26 +164,6 @@ class Comparison:
 
 
 _ENDS = {"score": "largest", "box": "largest", "mask_iou": "smallest"}
-
-
-def start(a: Pipeline, b: Pipeline, names: tuple[str, str] = ("A", "B")) -> Comparison:
-    """A comparison of no frame yet, at the score threshold of `a`. Raises UsageError when the classes differ."""
-    return Comparison(names, a.selection.score_threshold, _unequal(a.spec, b.spec))
-
-
-def compare_frame(
-    result: Comparison, a: Pipeline, b: Pipeline, frame: NDArray[np.uint8]
-) -> tuple[Instances, Instances, FrameDifference]:
-    """Runs both on a frame and adds to `result`; gives what both found. Each uses its own mask threshold."""
-    (outputs_a, box_a), (outputs_b, box_b) = a.infer(frame), b.infer(frame)
-    if box_a.input_hw == box_b.input_hw:
-        result.add_outputs(outputs_a, outputs_b)
-    found_a = _objects(a, outputs_a, box_a, result.score_threshold)
-    found_b = _objects(b, outputs_b, box_b, result.score_threshold)
-    most = min(a.spec.max_detections, b.spec.max_detections)
-    difference = match_objects(found_a, found_b, result.score_threshold, most)
-    result.add_objects(difference)
-    return found_a, found_b, difference
 
 
 def match_objects(a: Instances, b: Instances, threshold: float, most: int) -> FrameDifference:

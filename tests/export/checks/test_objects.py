@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centermask_export.checks.objects import Limits, compare_frame, match_objects, start
+from centermask_export.checks.objects import Comparison, Limits, match_objects
 from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.errors import UsageError
 from centermask_runtime.instances import Instances
@@ -88,11 +88,11 @@ def test_nothing_found_by_either_is_no_success(small_spec, apart):
 def test_models_of_other_classes_or_sizes_are_told_apart(small_spec, apart):
     other = dataclasses.replace(small_spec, class_names=("dog", "cat", "kite"))
     with pytest.raises(UsageError, match="of the same classes"):
-        start(Pipeline(Fixed(small_spec, apart)), Pipeline(Fixed(other, apart)))
+        Comparison.of(Pipeline(Fixed(small_spec, apart)), Pipeline(Fixed(other, apart)))
     coarse = dataclasses.replace(small_spec, shape_size=4)
     halved = changed(apart, shapes=apart.shapes[:, :, ::2, ::2])
-    result = start(Pipeline(Fixed(small_spec, apart)), Pipeline(Fixed(coarse, halved)))
-    compare_frame(result, Pipeline(Fixed(small_spec, apart)), Pipeline(Fixed(coarse, halved)), WHITE)
+    result = Comparison.of(Pipeline(Fixed(small_spec, apart)), Pipeline(Fixed(coarse, halved)))
+    result.add(Pipeline(Fixed(small_spec, apart)), Pipeline(Fixed(coarse, halved)), WHITE)
     assert result.skipped == ("shapes",) and set(result.outputs) == {"scores", "boxes", "saliency"}
 
 

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from centermask_runtime.closing import Closing
 from centermask_runtime.errors import CenterMaskError, ModelError
 from centermask_runtime.images import read_image
+from centermask_runtime.networks.gpu_network import INPUT_NAME
 from centermask_runtime.networks.network import PEAKS_OUTPUTS, PeakOutputs
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
-
-INPUT = "images"
 
 
 class TritonNetwork(Closing):
@@ -48,7 +47,7 @@ class TritonNetwork(Closing):
 
     def run(self, images: NDArray[np.uint8]) -> PeakOutputs:
         """images uint8 [N, H, W, 3] BGR."""
-        given = self._triton.InferInput(INPUT, list(images.shape), "UINT8")
+        given = self._triton.InferInput(INPUT_NAME, list(images.shape), "UINT8")
         given.set_data_from_numpy(images)
         wanted = [self._triton.InferRequestedOutput(name) for name in PEAKS_OUTPUTS]
         try:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,18 @@ def test_a_row_holds_together(name):
 def test_names_of_artefacts_end_apart():
     endings = [kind.ending for kind in FORMATS.values()]
     assert len(set(endings)) == len(endings)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_next_step_names_the_artefact(name):
+    step = FORMATS[name].next_step(Path("my models/x"), ExportOptions(name))
+    assert "'my models" in step and "{" not in step
+
+
+def test_the_next_step_of_what_no_processor_runs_leads_elsewhere():
+    heads, bf16 = ExportOptions(graph="heads"), ExportOptions(precision="bf16")
+    assert "--device cuda" in FORMATS["onnx"].next_step(Path("x.onnx"), heads)
+    assert FORMATS["onnx"].next_step(Path("x.onnx"), bf16) == "centermask export --model x.onnx --format trt-rtx"
 
 
 def test_deepstream_has_a_mode_for_each_of_its_precisions():

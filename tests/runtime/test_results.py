@@ -9,6 +9,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from centermask_runtime import CenterMask, DataError, DrawStyle, UsageError, draw
@@ -138,6 +139,43 @@ def test_pictures_are_not_written_over_their_source(model, folder):
     with pytest.raises(UsageError, match="is the source itself"):
         model(folder).save(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["paths", "pillow", "mixed list", "pillow list"])
+def test_no_kind_of_source_is_written_over(model, folder, kind):
+    """Also where the files are known only as they come."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    paths = sorted(folder.iterdir())
+    source = {
+        "paths": lambda: (str(path) for path in paths),
+        "pillow": lambda: (Image.open(path) for path in paths),
+        "mixed list": lambda: [frames(1)[0], *paths],
+        "pillow list": lambda: [Image.open(path) for path in paths],
+    }[kind]()
+    with pytest.raises(UsageError, match="is the source itself"):
+        model.results(source).save(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["generator", "list", "pattern", "pillow"])
+def test_images_of_one_name_do_not_take_the_place_of_each_other(model, tmp_path, kind):
+    paths = [tmp_path / "in" / part / "x.png" for part in "ab"]
+    for path, picture in zip(paths, frames(2), strict=True):
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), picture)
+    source = {
+        "generator": lambda: (path for path in paths),
+        "list": lambda: [*paths, paths[0]],
+        "pattern": lambda: f"{tmp_path}/in/**/*.png",
+        "pillow": lambda: (Image.open(path) for path in paths),
+    }[kind]()
+    summary = model.results(source).save(tmp_path / "out")
+    saved = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    names = [image["file_name"] for image in saved["images"]]
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert len(names) == summary.frames == len(written) and set(names) == written
+    expected = draw(frames(2)[1], model(frames(2)[1]))
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out" / names[1])), expected)
 
 
 def test_an_error_in_the_middle_gives_up_what_was_begun(model, tmp_path):

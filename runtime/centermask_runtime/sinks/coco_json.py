@@ -19,6 +19,7 @@ from centermask_runtime.errors import CenterMaskError
 from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import PartialFile
 from centermask_runtime.reference.overlay import DrawStyle
+from centermask_runtime.sinks.sink import refuse_to_overwrite_frame
 from centermask_runtime.sources.source import Frame
 
 
@@ -40,7 +41,11 @@ class CocoSink(AllOrNothing):
         self._annotations.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
 
     def add(self, frame: Frame, instances: Instances, picture: NDArray[np.uint8] | None = None) -> None:
-        """One frame's instances. The frame's name becomes file_name; track ids, where there are any, track_id."""
+        """One frame's instances. The frame's name becomes file_name; track ids, where there are any, track_id.
+
+        Raises UsageError where the file is the frame's own.
+        """
+        refuse_to_overwrite_frame(frame, self._file.path)
         height, width = instances.frame_hw
         image: dict[str, Any] = {"id": self.images + 1, "file_name": frame.name, "height": height, "width": width}
         if frame.time_s is not None:

@@ -48,6 +48,12 @@ def refuse_to_overwrite(source: SourceInfo, targets: Iterable[Path]) -> None:
             raise UsageError(f"{target} is the source itself; choose another output.")
 
 
+def refuse_to_overwrite_frame(frame: Frame, target: Path) -> None:
+    """Raises UsageError where a target is the file of the frame: not every source knows its files beforehand."""
+    if frame.file is not None and target.exists() and _identity(target) == _identity(frame.file):
+        raise UsageError(f"{target} is the source itself; choose another output.")
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """What two names of one file have in common; None for a file that is not there."""
     try:

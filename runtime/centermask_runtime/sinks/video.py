@@ -18,7 +18,7 @@ from centermask_runtime.images import check_frame
 from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import PartialFile
 from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle, draw
-from centermask_runtime.sinks.sink import refuse_to_overwrite
+from centermask_runtime.sinks.sink import refuse_to_overwrite, refuse_to_overwrite_frame
 from centermask_runtime.sources.source import Frame, SourceInfo
 from centermask_runtime.sources.video import USUAL_FPS, pyav
 
@@ -47,7 +47,11 @@ class VideoSink(AllOrNothing):
         self._writer = None if source.size_hw is None else VideoWriter(self.path, source.size_hw, self._fps)
 
     def add(self, frame: Frame, instances: Instances, picture: NDArray[np.uint8] | None = None) -> None:
-        """One frame. Raises DataError where it has another size than those before, CenterMaskError when it fails."""
+        """One frame. Raises DataError where it has another size than those before, CenterMaskError when it fails.
+
+        Raises UsageError where the video is the frame's own.
+        """
+        refuse_to_overwrite_frame(frame, self.path)
         if picture is None:
             picture = draw(frame.image, instances, self.style or DEFAULT_STYLE)
         if self._writer is None:

@@ -4,36 +4,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from dataclasses import replace
+from os import fsdecode
 from pathlib import Path
 from typing import Any
 
 from centermask_runtime.closing import Closing
-from centermask_runtime.images import frame_of, read_image
+from centermask_runtime.images import frame_of, is_pil_image, read_image
+from centermask_runtime.sources.names import FrameNames
 from centermask_runtime.sources.source import Frame, SourceInfo
 
 
 class ArraySource(Closing):
     """A Source of what an iterable gives: arrays uint8 [H, W, 3] BGR, PIL images, paths of images, or Frames.
 
-    Frames are called 000000, 000001, ... or, where they come from a file, after it. What is none of these raises
-    DataError: the program that gave it is to be mended, so nothing is skipped.
+    Frames are called 000000, 000001, ... or, where they come from a file, after it; a name that was there already gets
+    a number: x.png, x_2.png. What is none of these raises DataError: the program that gave it is to be mended, so
+    nothing is skipped.
     """
 
     def __init__(self, images: Iterable[Any], name: str = "images") -> None:
         self._images = images
-        self.info = SourceInfo(name, count=len(images) if isinstance(images, Sized) else None)
+        known = (_file(image) for image in images) if isinstance(images, (list, tuple)) else ()
+        self.info = SourceInfo(
+            name,
+            count=len(images) if isinstance(images, Sized) else None,
+            files=tuple((file.name, file) for file in known if file is not None),
+        )
         self.skipped: list[str] = []
 
     def __iter__(self) -> Iterator[Frame]:
+        names = FrameNames()
         for index, image in enumerate(self._images):
             if isinstance(image, Frame):
-                yield image
-            elif isinstance(image, (str, Path)):
-                yield Frame(read_image(image), Path(image).name, index, None)
-            else:
-                file = getattr(image, "filename", None)  # of a PIL image that was opened from a file
-                name = Path(file).name if isinstance(file, str) and file else f"{index:06d}"
-                yield Frame(frame_of(image), name, index, None)
+                name = names.of(image.name)
+                yield image if name == image.name else replace(image, name=name)
+                continue
+            file = _file(image)
+            frame = read_image(image) if isinstance(image, (str, Path)) else frame_of(image)
+            yield Frame(frame, names.of_number(index) if file is None else names.of(file.name), index, None, file)
 
     def close(self) -> None:
         """The images stay with whoever gave them."""
+
+
+def _file(image: Any) -> Path | None:
+    """The file that an image is, or was read from: a path, a Frame's, a PIL image's."""
+    if isinstance(image, (str, Path)):
+        return Path(image)
+    if isinstance(image, Frame):
+        return image.file
+    file = getattr(image, "filename", None) if is_pil_image(image) else None
+    return Path(fsdecode(file)) if file else None

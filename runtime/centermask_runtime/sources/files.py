@@ -11,6 +11,7 @@ from pathlib import Path
 from centermask_runtime.closing import Closing
 from centermask_runtime.errors import DataError
 from centermask_runtime.images import image_files, is_image_file, read_image
+from centermask_runtime.sources.names import FrameNames
 from centermask_runtime.sources.source import Frame, SourceInfo
 
 PATTERN_SIGNS = "*?["
@@ -20,12 +21,14 @@ class FileSource(Closing):
     """A Source of image files in the order given, each turned by its EXIF tag.
 
     A file that cannot be read is skipped; where none can, or where there is only one, DataError is raised.
-    A frame is called after its file: by its name, and with the folders below the common one where there are several.
+    A frame is called after its file: by its name, and with the folders below the common one where there are several; a
+    name that was there already gets a number: x.png, x_2.png.
     """
 
     def __init__(self, files: Sequence[Path], name: str, root: Path) -> None:
-        """root: the folder that all files are in, or below."""
-        named = tuple((path.relative_to(root).as_posix(), path) for path in files)
+        """root: the folder that all files are in, or below, as their paths are written."""
+        names = FrameNames()
+        named = tuple((names.of(path.relative_to(root).as_posix()), path) for path in files)
         self.info = SourceInfo(name, count=len(named), files=named)
         self.skipped: list[str] = []
 
@@ -54,7 +57,7 @@ class FileSource(Closing):
             except DataError as error:
                 self.skipped.append(str(error))
                 continue
-            yield Frame(image, name, index, None)
+            yield Frame(image, name, index, None, path)
         if len(self.skipped) == self.info.count:
             raise DataError(
                 self.skipped[0]

@@ -19,9 +19,10 @@ class Frame:
     """One picture of a source, and where in the source it stands."""
 
     image: NDArray[np.uint8]  # [H, W, 3] BGR
-    name: str  # of the image file, or the video's name and frame number
+    name: str  # its own in its source: of the image file, or the video's name and frame number
     index: int  # from 0
     time_s: float | None  # since the beginning of the video; None for images
+    file: Path | None = None  # that it was read from, and that no output may hit; None where nobody knows one
 
 
 @dataclass(frozen=True)

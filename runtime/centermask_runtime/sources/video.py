@@ -41,6 +41,8 @@ class VideoSource(Closing):
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         name = Path(address_name(str(source)) if is_address(source) else source).stem
+        path = Path(source)
+        self._file = path if path.is_file() else None
         self._frames = self._decoded(name)
         self._begun = False
         self.skipped: list[str] = []
@@ -51,14 +53,13 @@ class VideoSource(Closing):
         except BaseException:
             self._container.close()
             raise
-        path = Path(source)
         self.info = SourceInfo(
             name,
             count=self._stream.frames or None,
             size_hw=(self._first.image.shape[0], self._first.image.shape[1]),
             fps=Fraction(self._stream.average_rate or self._stream.guessed_rate or USUAL_FPS),
             is_video=True,
-            files=((name, path),) if path.is_file() else (),
+            files=() if self._file is None else ((name, self._file),),
         )
 
     def __iter__(self) -> Iterator[Frame]:
@@ -95,7 +96,7 @@ class VideoSource(Closing):
                     if turns := round(picture.rotation / 90) % 4:
                         image = np.ascontiguousarray(np.rot90(image, turns))
                     time_s = picture.time - start_s if picture.time is not None and start_s is not None else None
-                    yield Frame(image, f"{name}_{index:06d}", index, time_s)
+                    yield Frame(image, f"{name}_{index:06d}", index, time_s, self._file)
                     index += 1
         except av.FFmpegError as error:
             raise DataError(

@@ -49,6 +49,13 @@ def test_a_picture_that_is_given_is_written_as_it_is(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "deep" / "000000.png"), picture(5))
 
 
+@pytest.mark.parametrize("name", ["../a.png", "/a.png"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match="leads out of the folder"), PictureSink(tmp_path / "out") as sink:
+        sink.add(Frame(picture(0), name, 0, None), square())
+    assert names_in(tmp_path) == []
+
+
 def test_what_was_written_before_an_error_stays(tmp_path):
     with pytest.raises(ZeroDivisionError), PictureSink(tmp_path) as sink:
         sink.add(Frame(picture(0), "a.png", 0, None), square())

@@ -77,7 +77,7 @@ def test_a_list_is_read_in_its_order_and_as_often_as_it_says(tmp_path):
     folders(tmp_path)
     source = FileSource.of_list([tmp_path / "b" / "1.png", str(tmp_path / "a" / "1.png"), tmp_path / "b" / "1.png"])
     found = list(source)
-    assert [frame.name for frame in found] == ["b/1.png", "a/1.png", "b/1.png"] and source.info.count == 3
+    assert [frame.name for frame in found] == ["b/1.png", "a/1.png", "b/1_2.png"] and source.info.count == 3
     np.testing.assert_array_equal(found[1].image, picture(1))
 
 

@@ -16,7 +16,7 @@ INSTALLS_FROM := pyproject.toml setup.py constraints.txt
 help:
 	@echo "make demo    run the released model on the sample video; results in runs/demo"
 	@echo "make test    run all tests, one worker per core"
-	@echo "make test-quick  run the tests of single functions: no training, export or process; under a minute"
+	@echo "make test-quick  run the tests of single functions: no training, export or process; a minute or two"
 	@echo "make coverage  run all tests and count the lines that none of them reaches"
 	@echo "make lint    ruff, mypy and the import rules"
 	@echo "make format  let ruff rewrite the code"

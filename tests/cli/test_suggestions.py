@@ -80,7 +80,7 @@ def test_what_is_near_to_nothing_gets_no_proposal(arguments, said, capsys):
     [
         (("predict", "model=a.onnx", "source=b.png"), "Options are written --model a.onnx, not model=a.onnx."),
         (("val", "save_json=a.json"), "Options are written --save-json a.json, not save_json=a.json."),
-        (("predict", "photo.jpg"), "'photo.jpg' stands alone; write --source photo.jpg."),
+        (("benchmark", "clip.mp4"), "'clip.mp4' stands alone; write --source clip.mp4."),
         (("export", "best.safetensors"), "'best.safetensors' stands alone; write --model best.safetensors."),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_value_without_its_option_is_answered_with_the_right_form(arguments, s
 def test_the_usage_of_the_command_comes_before_the_sentence(capsys):
     with pytest.raises(SystemExit):
         main(["predict", "--iou", "0.5"])
-    assert capsys.readouterr().err.startswith("Usage: centermask predict [OPTIONS]\n")
+    assert capsys.readouterr().err.startswith("Usage: centermask predict [OPTIONS] [SOURCE]...\n")
 
 
 def test_a_word_from_elsewhere_leads_to_what_exists():

@@ -76,7 +76,7 @@ def open_pipeline(
 
 
 def _open_torch_network(path: Path, device: Device, threads: int | None) -> Network:
-    check_threads(threads)
+    threads = check_threads(threads)
     device.runs_gpu_network(path)  # refuses what cannot be
     need("torch", "train", f"running {path.name} with PyTorch; an exported .onnx file needs no torch")
     import torch

@@ -62,6 +62,7 @@ TESTED_IN = {
     "export/centermask_export/to_openvino.py": "tests/runtime/networks/test_openvino_runtime.py",
     "export/centermask_export/to_torchscript.py": "tests/model/test_torchscript_network.py",
     "runtime/centermask_runtime/__init__.py": "tests/runtime/test_imports.py",
+    "runtime/centermask_runtime/arguments.py": "tests/runtime/test_instances.py",
     "runtime/centermask_runtime/cuda/bindings_driver.py": "tests/runtime/cuda/test_driver.py",
     "runtime/centermask_runtime/cuda/buffers.py": "tests/runtime/cuda/test_stages.py",
     "runtime/centermask_runtime/cuda/counted_driver.py": "tests/runtime/pipeline/test_slots.py",

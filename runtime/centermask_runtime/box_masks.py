@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime import arguments
 from centermask_runtime.errors import DataError
 from centermask_runtime.reference import rle
 from centermask_runtime.reference.polygons import Polygon, polygons_of
@@ -31,9 +32,10 @@ class BoxMasks:
     runs: tuple[NDArray[np.integer], ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.rects.shape != (len(self.packed), 4):
-            count, given = len(self.packed), list(self.rects.shape)
-            raise DataError(f"{count} masks need rectangles [{count}, 4]; given were {given}.")
+        object.__setattr__(self, "frame_hw", arguments.frame_size(self.frame_hw))
+        if not isinstance(self.packed, tuple):
+            raise DataError(f"packed must be a tuple of arrays, not {type(self.packed).__name__}: use from_crops.")
+        arguments.check_array("rects", self.rects, "iu", (len(self.packed), 4))
         low, high, (height, width) = self.rects[:, :2], self.rects[:, 2:], self.frame_hw
         if ((low < high).all(axis=1) & ((low < 0) | (high > (width, height))).any(axis=1)).any():
             raise DataError(f"A mask lies outside its frame of {width} x {height}: cut its rectangle to the frame.")
@@ -61,7 +63,8 @@ class BoxMasks:
         return cls(frame_hw, np.zeros((0, 4), np.int32), ())
 
     def crop(self, index: int) -> NDArray[np.bool_]:
-        """Mask `index` inside its rectangle, bool [h, w]."""
+        """Mask `index` inside its rectangle, bool [h, w]; -1 is the last. Raises UsageError where there is none."""
+        index = arguments.place(index, len(self))
         x0, y0, x1, y1 = (int(edge) for edge in self.rects[index])
         if x1 <= x0 or y1 <= y0:
             return np.zeros((max(y1 - y0, 0), max(x1 - x0, 0)), np.bool_)
@@ -69,7 +72,7 @@ class BoxMasks:
 
     def canvas(self, index: int) -> NDArray[np.bool_]:
         """Mask `index` on the whole frame, bool [H, W]."""
-        full = np.zeros(self.frame_hw, np.bool_)
+        index, full = arguments.place(index, len(self)), np.zeros(self.frame_hw, np.bool_)
         x0, y0, x1, y1 = self.rects[index]
         full[y0:y1, x0:x1] = self.crop(index)
         return full
@@ -103,14 +106,15 @@ class BoxMasks:
         corners = [(int(x0), int(y0)) for x0, y0, _, _ in self.rects]
         return [polygons_of(self.crop(i), corners[i]) for i in range(len(self))]
 
-    def select(self, keep: NDArray[np.intp]) -> BoxMasks:
-        """The masks at these places, in that order."""
+    def select(self, keep: Any) -> BoxMasks:
+        """The masks at these places, in that order; `keep` is what Instances.select takes. Raises UsageError."""
+        keep = arguments.places(keep, len(self))
         runs = None if self.runs is None else tuple(self.runs[i] for i in keep)
         return BoxMasks(self.frame_hw, self.rects[keep], tuple(self.packed[i] for i in keep), runs)
 
     def moved(self, offset_xy: tuple[int, int], frame_hw: tuple[int, int]) -> BoxMasks:
         """The masks in another frame, in which the origin of this one lies at offset_xy. What is outside is cut off."""
-        (height, width), (right, down) = frame_hw, offset_xy
+        (height, width), (right, down) = arguments.frame_size(frame_hw), arguments.whole_offset(offset_xy)
         rects = self.rects.astype(np.int64) + np.array((right, down, right, down))
         inside = np.clip(rects, 0, (width, height, width, height))
         inside[(inside[:, 0] >= inside[:, 2]) | (inside[:, 1] >= inside[:, 3])] = 0
@@ -124,8 +128,11 @@ class BoxMasks:
         return BoxMasks(frame_hw, inside.astype(np.int32), tuple(packed))
 
     @classmethod
-    def concatenate(cls, parts: Sequence[BoxMasks]) -> BoxMasks:
-        """The masks of several parts of one frame, part after part. There is at least one."""
+    def concatenate(cls, parts: Iterable[BoxMasks]) -> BoxMasks:
+        """The masks of several parts of one frame, part after part. Raises UsageError, DataError."""
+        parts = arguments.parts_of(BoxMasks, parts)
+        if any(part.frame_hw != parts[0].frame_hw for part in parts):
+            raise DataError("Masks can be joined only with the same frame_hw: move them first.")
         runs = [part.runs for part in parts]
         ready = tuple(one for each in runs if each is not None for one in each)
         packed = tuple(one for part in parts for one in part.packed)

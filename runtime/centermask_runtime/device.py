@@ -6,21 +6,23 @@ auto is the GPU for engines, a GPU for weights where PyTorch finds one, and the 
 
 from __future__ import annotations
 
+import numbers
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from centermask_runtime.arguments import whole
 from centermask_runtime.errors import UsageError
 
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 ENGINE_SUFFIXES = (".engine", ".plan")
 CPU_ONLY_SUFFIXES = (".xml", ".torchscript")
+MOST_THREADS = 1024
 
 
-def check_threads(threads: int | None) -> None:
-    """Raises UsageError where it is no number of CPU threads; None is all of them."""
-    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-        raise UsageError(f"threads must be a whole number of at least 1, not {threads!r}.")
+def check_threads(threads: int | None) -> int | None:
+    """The number of CPU threads as an int; None is all of them. Raises UsageError for another kind or an absurd one."""
+    return None if threads is None else whole("threads", threads, 1, MOST_THREADS)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Device:
         """
         if isinstance(device, Device):
             return device
-        number = isinstance(device, int) and not isinstance(device, bool)
+        number = isinstance(device, numbers.Integral) and not isinstance(device, bool)
         text = str(device).strip().lower() if number or isinstance(device, str) else ""
         found = re.fullmatch(r"(auto|cpu)|cuda(?::([0-9]{1,3}))?|([0-9]{1,3})", text)
         if found is None:

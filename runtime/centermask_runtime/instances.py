@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime import arguments
 from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.geometry import clip_boxes
@@ -36,6 +37,7 @@ class Instances:
             print(name, f"{score:.2f}", box.round(), len(polygons))
         cats = found.select(found.labels == found.class_names.index("cat"))
         cats.save("cats.png", image)
+        best = found[:3]  # as found.select(slice(3))
     """
 
     frame_hw: tuple[int, int]
@@ -48,13 +50,25 @@ class Instances:
     ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        n = len(self.scores)
-        lengths = [len(self.boxes), len(self.labels), len(self.masks), n if self.ids is None else len(self.ids)]
-        if lengths != [n] * 4 or self.boxes.shape != (n, 4):
+        object.__setattr__(self, "frame_hw", arguments.frame_size(self.frame_hw))
+        if not isinstance(self.masks, BoxMasks):
+            raise DataError(f"masks must be BoxMasks, not {type(self.masks).__name__}: BoxMasks.from_crops makes them.")
+        n = len(self.masks)
+        arguments.check_array("boxes", self.boxes, "f", (n, 4))
+        arguments.check_array("scores", self.scores, "f", (n,))
+        arguments.check_array("labels", self.labels, "iu", (n,))
+        if self.ids is not None:
+            arguments.check_array("ids", self.ids, "iu", (n,))
+        if self.masks.frame_hw != self.frame_hw:
             raise DataError(
-                f"Instances need boxes [N, 4] and as many scores, labels, masks and ids; given were boxes "
-                f"{list(self.boxes.shape)}, {n} scores, {lengths[1]} labels, {lengths[2]} masks and "
-                f"{'no' if self.ids is None else lengths[3]} ids."
+                f"The masks are of a frame of {self.masks.frame_hw}, the instances of one of {self.frame_hw}: moved() "
+                "brings both into another frame."
+            )
+        classes = min(len(self.class_names), len(self.category_ids))
+        if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < classes:
+            raise DataError(
+                f"labels must be from 0 to {classes - 1}, places in class_names and category_ids, not "
+                f"{self.labels.min()} to {self.labels.max()}."
             )
 
     def __len__(self) -> int:
@@ -72,9 +86,13 @@ class Instances:
         """The class name of each instance."""
         return [self.class_names[label] for label in self.labels.tolist()]
 
-    def select(self, keep: NDArray[Any]) -> Instances:
-        """The instances of a boolean mask or of indices, in that order."""
-        keep = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
+    def __getitem__(self, keep: Any) -> Instances:
+        """The same as select: found[0] is the best one, as Instances of one."""
+        return self.select(keep)
+
+    def select(self, keep: Any) -> Instances:
+        """The instances of a boolean mask, of indices, of one index or of a slice, in that order. Raises UsageError."""
+        keep = arguments.places(keep, len(self))
         return dataclasses.replace(
             self,
             boxes=self.boxes[keep],
@@ -88,28 +106,25 @@ class Instances:
         """The instances in another frame, in which the origin of this one lies at offset_xy, in whole pixels.
 
         So what was found in a tile comes into the whole picture. What lies outside is cut off, and an instance that is
-        all outside stays with an empty mask. Raises UsageError for an offset that is not whole.
+        all outside stays with an empty mask. Raises UsageError for an offset that is not whole, DataError for no frame.
 
             tile = pipeline(picture[200:840, 600:1240])
             found = tile.moved((600, 200), picture.shape[:2])
         """
-        right, down = (int(step) for step in offset_xy)
-        if (right, down) != tuple(offset_xy):
-            raise UsageError(f"Instances move by whole pixels, not by {tuple(offset_xy)}: round the offset.")
+        (right, down), frame_hw = arguments.whole_offset(offset_xy), arguments.frame_size(frame_hw)
         shift = np.array((right, down, right, down), np.float32)
         boxes = clip_boxes(self.boxes + shift, frame_hw)
         masks = self.masks.moved((right, down), frame_hw)
         return dataclasses.replace(self, frame_hw=frame_hw, boxes=boxes, masks=masks)
 
     @staticmethod
-    def concatenate(parts: Sequence[Instances]) -> Instances:
+    def concatenate(parts: Iterable[Instances]) -> Instances:
         """The instances of several parts of one frame, part after part: best_first() sorts them.
 
         Raises UsageError for no parts, DataError for parts of different frames or classes, or where only some have ids.
         """
-        if not parts:
-            raise UsageError("No instances were given to concatenate: give at least one part.")
-        first = parts[0]
+        parts = arguments.parts_of(Instances, parts)
+        first: Instances = parts[0]
         for what in ("frame_hw", "class_names", "category_ids"):
             if any(getattr(part, what) != getattr(first, what) for part in parts):
                 raise DataError(f"Instances can be joined only with the same {what}: move or relabel them first.")
@@ -130,12 +145,12 @@ class Instances:
         return self.select(np.argsort(-self.scores, kind="stable"))
 
     def plot(self, frame: NDArray[np.uint8], style: DrawStyle = DEFAULT_STYLE) -> NDArray[np.uint8]:
-        """The frame uint8 [H, W, 3] BGR with the instances drawn on it, as a new array. Raises DataError."""
+        """The frame uint8 [H, W, 3] BGR with the instances drawn on a copy of it. Raises DataError, UsageError."""
         return draw(frame, self, style)
 
     def save(self, path: str | Path, frame: NDArray[np.uint8], style: DrawStyle = DEFAULT_STYLE) -> Path:
         """Writes what plot gives to a .png or .jpg -> its path. Raises DataError, UsageError, CenterMaskError."""
-        return write_picture(Path(path), self.plot(frame, style))
+        return write_picture(arguments.path_of(path, "A picture"), self.plot(frame, style))
 
     def crops(
         self, frame: NDArray[np.uint8], background: Literal["keep", "transparent"] | tuple[int, int, int] = "keep"
@@ -149,8 +164,11 @@ class Instances:
                 cv2.imwrite(f"{number}.png", cutout)
         """
         check_frame(frame, self.frame_hw)
-        if isinstance(background, str) and background not in ("keep", "transparent"):
-            raise UsageError(f"background must be 'keep', 'transparent' or a colour (b, g, r), not '{background}'.")
+        if not (isinstance(background, str) and background in ("keep", "transparent")) and not _is_colour(background):
+            raise UsageError(
+                f"background must be 'keep', 'transparent' or a colour (b, g, r) of 0 to 255, not "
+                f"{arguments.short(background)}."
+            )
         cut = []
         for index, (x0, y0, x1, y1) in enumerate(self.masks.rects.tolist()):
             crop, mask = frame[y0:y1, x0:x1].copy(), self.masks.crop(index)
@@ -164,8 +182,9 @@ class Instances:
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO results: a dict per instance with the data set's category id, bbox as xywh, segmentation as run lengths.
 
-        Instances with track ids have a track_id too.
+        Instances with track ids have a track_id too. Raises UsageError for an image_id that is no whole number.
         """
+        image_id = arguments.whole("image_id", image_id, 0)
         boxes = self.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
         results: list[dict[str, Any]] = [
@@ -192,8 +211,8 @@ class Instances:
         "rle" gives an entry "rle" of COCO run lengths, {"size": [height, width], "counts": "..."}, instead; "none"
         gives neither. Raises UsageError.
         """
-        if masks not in ("polygons", "rle", "none"):
-            raise UsageError(f"masks must be 'polygons', 'rle' or 'none', not '{masks}'.")
+        if not isinstance(masks, str) or masks not in ("polygons", "rle", "none"):
+            raise UsageError(f"masks must be 'polygons', 'rle' or 'none', not {arguments.short(masks)}.")
         entries: list[dict[str, Any]] = [
             {
                 "name": name,
@@ -253,3 +272,10 @@ class Instances:
             tracker_id=None if self.ids is None else self.ids.astype(int),
             data={"class_name": np.array(self.names, dtype=str)},
         )
+
+
+def _is_colour(background: Any) -> bool:
+    """Whether it is (b, g, r)."""
+    if not isinstance(background, (tuple, list)) or len(background) != 3:
+        return False
+    return all(isinstance(part, (int, np.integer)) and 0 <= part <= 255 for part in background)

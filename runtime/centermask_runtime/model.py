@@ -73,8 +73,10 @@ class CenterMask(Closing):
         per frame. classes: names or labels of the classes to keep. threads: of the CPU, None for all.
         Raises ModelError for what cannot be opened, UsageError for what makes no sense, DriverError for a missing GPU.
         """
-        check_threads(threads)
-        if isinstance(classes, Iterable) and not isinstance(classes, str):
+        threads = check_threads(threads)
+        if isinstance(classes, np.ndarray):
+            classes = classes.ravel().tolist()
+        if isinstance(classes, Iterable) and not isinstance(classes, (str, bytes)):
             classes = tuple(classes)  # it may be opened again
         self._model, self._device, self._threads = model, Device.of(device), threads
         self._selection = SelectionWords(conf=conf, mask_threshold=mask_threshold, max_det=max_det, classes=classes)

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+import numpy as np
+
+from centermask_runtime.arguments import short, whole
 from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.spec import ModelSpec
 
@@ -54,26 +57,26 @@ class Selection:
         return cls(
             spec.score_threshold if conf is None else _part("conf", conf),
             spec.mask_threshold if mask_threshold is None else _part("mask_threshold", mask_threshold),
-            spec.max_detections if max_det is None else _count("max_det", max_det),
+            spec.max_detections if max_det is None else whole("max_det", max_det, 1),
             None if classes is None else _labels(classes, spec.class_names),
         )
 
 
 def _part(name: str, value: Any) -> float:
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
-        raise UsageError(f"{name} must be a number between 0 and 1, not {value!r}.")
+    number: Any = value if isinstance(value, numbers.Real) and not isinstance(value, bool) else -1
+    if not 0 <= number <= 1:
+        raise UsageError(f"{name} must be a number between 0 and 1, not {short(value)}.")
     return float(value)
 
 
-def _count(name: str, value: Any) -> int:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
-    return int(value)
-
-
 def _labels(classes: Any, class_names: tuple[str, ...]) -> tuple[int, ...]:
-    one = isinstance(classes, (str, numbers.Integral)) or not isinstance(classes, Iterable)
-    return tuple(_label(name, class_names) for name in ((classes,) if one else classes))
+    if isinstance(classes, np.ndarray):
+        classes = classes.ravel().tolist()
+    one = isinstance(classes, (str, bytes, numbers.Integral)) or not isinstance(classes, Iterable)
+    labels = dict.fromkeys(_label(name, class_names) for name in ((classes,) if one else classes))
+    if not labels:
+        raise UsageError("classes is empty, so nothing would be found: name at least one class, or leave it out.")
+    return tuple(labels)
 
 
 def _label(name: Any, class_names: tuple[str, ...]) -> int:
@@ -83,8 +86,8 @@ def _label(name: Any, class_names: tuple[str, ...]) -> int:
     if isinstance(name, str) and not digits:
         raise UsageError(f"The model has no class '{name}'; {did_you_mean(name, class_names)}")
     if not digits and (not isinstance(name, numbers.Integral) or isinstance(name, bool)):
-        raise UsageError(f"classes must be names or labels of classes, not {name!r}.")
+        raise UsageError(f"classes must be names or labels of classes, not {short(name)}.")
     label = int(name)
     if not 0 <= label < len(class_names):
-        raise UsageError(f"The model has no class number {label}; it has 0 to {len(class_names) - 1}.")
+        raise UsageError(f"The model has no class number {short(label)}; it has 0 to {len(class_names) - 1}.")
     return label

@@ -114,7 +114,7 @@ def test_a_mask_of_another_size_than_its_rectangle_is_refused():
 
 def test_rectangles_that_fit_neither_the_masks_nor_the_frame_are_refused():
     one = (np.zeros((4, 1), np.uint8),)
-    with pytest.raises(DataError, match=r"1 masks need rectangles \[1, 4\]; given were \[2, 4\]"):
+    with pytest.raises(DataError, match=r"rects must be whole numbers \[1, 4\], not int32 \[2, 4\]"):
         BoxMasks(FRAME_HW, np.zeros((2, 4), np.int32), one)
     for rect in ((37, 0, 41, 4), (0, 27, 4, 31), (-1, 0, 3, 4)):
         with pytest.raises(DataError, match="A mask lies outside its frame of 40 x 30"):

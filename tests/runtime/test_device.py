@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from centermask_runtime.device import Device
+from centermask_runtime.device import Device, check_threads
 from centermask_runtime.errors import UsageError
 
 
@@ -16,7 +17,8 @@ from centermask_runtime.errors import UsageError
     [
         ("auto", Device("auto")), ("cpu", Device("cpu")), ("CPU", Device("cpu")), ("cuda", Device("cuda", 0)),
         ("cuda:0", Device("cuda", 0)), ("cuda:12", Device("cuda", 12)), ("0", Device("cuda", 0)),
-        ("1", Device("cuda", 1)), (1, Device("cuda", 1)), (Device("cuda", 2), Device("cuda", 2)),
+        ("1", Device("cuda", 1)), (1, Device("cuda", 1)), (np.int64(1), Device("cuda", 1)),
+        (Device("cuda", 2), Device("cuda", 2)),
     ],
 )  # fmt: skip
 def test_a_device_has_a_name_or_the_number_of_a_gpu(name, device):
@@ -55,3 +57,13 @@ def test_what_cannot_be_is_refused_in_one_sentence(given, file, sentence):
 )  # fmt: skip
 def test_auto_takes_the_gpu_for_engines_only(device, file, on_gpu):
     assert Device.of(device).runs_gpu_network(Path(file)) is on_gpu
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 10**9, 1.0, "4", True])
+def test_an_absurd_number_of_threads_is_refused(threads):
+    with pytest.raises(UsageError, match="threads must be a whole number from 1 to 1024, not"):
+        check_threads(threads)
+
+
+def test_a_number_of_threads_may_be_numpys():
+    assert check_threads(np.int64(4)) == 4 and check_threads(None) is None

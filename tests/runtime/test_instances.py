@@ -165,17 +165,19 @@ def test_best_first_is_by_score_and_keeps_the_order_of_equals(instances):
 def test_what_cannot_be_joined_or_moved_is_said(instances):
     with pytest.raises(UsageError, match="give at least one part"):
         Instances.concatenate([])
-    for change in ({"class_names": ("a", "b")}, {"category_ids": (1, 2)}, {"frame_hw": (30, 41)}):
+    for change in ({"class_names": ("a", "b")}, {"category_ids": (1, 2)}):
         with pytest.raises(DataError, match=f"only with the same {next(iter(change))}: move or relabel"):
             Instances.concatenate([instances, dataclasses.replace(instances, **change)])
+    with pytest.raises(DataError, match="only with the same frame_hw: move or relabel"):
+        Instances.concatenate([instances, instances.moved((0, 0), (30, 41))])
     with pytest.raises(DataError, match="Some of the instances to join have track ids and some have none"):
         Instances.concatenate([instances, tracked(instances)])
-    with pytest.raises(UsageError, match=r"move by whole pixels, not by \(1.5, 0\)"):
+    with pytest.raises(UsageError, match=r"move by whole pixels, .*, not by \(1.5, 0\)"):
         instances.moved((1.5, 0), FRAME_HW)
 
 
 def test_lengths_that_disagree_are_named(masks):
-    with pytest.raises(DataError, match=r"given were boxes \[3, 4\], 4 scores, 4 labels, 4 masks and no ids"):
+    with pytest.raises(DataError, match=r"boxes must be float32 \[4, 4\], not float32 \[3, 4\]"):
         Instances(
             FRAME_HW, np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.zeros(4, np.int32), masks, ("a",), (1,)
         )
@@ -278,3 +280,123 @@ def test_supervision_gets_the_track_ids(instances):
     pytest.importorskip("supervision")
     assert tracked(instances).to_supervision().tracker_id.tolist() == [5, 6, 7, 2**40]
     assert instances.to_supervision().tracker_id is None
+
+
+@pytest.mark.parametrize(
+    ("keep", "places"),
+    [
+        ([0], [0]), ((2, 1), [2, 1]), ([True, False, False, True], [0, 3]), (0, [0]), (np.int64(-1), [3]),
+        (slice(0, 2), [0, 1]), (slice(None, None, -2), [3, 1]), (range(2), [0, 1]), ([], []),
+        (np.array([3, 3]), [3, 3]),
+    ],
+)  # fmt: skip
+def test_instances_are_chosen_as_from_an_array(instances, keep, places):
+    for found in (instances.select(keep), instances[keep]):
+        np.testing.assert_array_equal(found.scores, instances.scores[places])
+        np.testing.assert_array_equal(found.masks.canvases(), instances.masks.canvases()[places])
+
+
+@pytest.mark.parametrize(
+    ("keep", "sentence"),
+    [
+        ([True, False], "4 instances need 4 booleans to choose from them, not 2"),
+        (4, "There is no instance 4: there are 4"),
+        ([0, -5], "There is no instance -5"), (np.array([0.0]), "chosen by places"), (["cat"], "chosen by places"),
+        (None, "chosen by places, .* not by None"), (np.zeros((2, 2), int), "chosen by places"),
+        ("cat", "not by 'cat'"),
+        (slice("a", "b"), "chosen by places"), (True, "not by True"), ([10**400], "chosen by places"),
+        ([[0], [1, 2]], "by"),
+    ],
+)  # fmt: skip
+def test_what_chooses_nothing_is_refused_in_one_sentence(instances, keep, sentence):
+    for choose in (instances.select, instances.__getitem__, instances.masks.select):
+        with pytest.raises(UsageError, match=sentence):
+            choose(keep)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"labels": np.array([0, 1, 2, 0], np.int32)}, "labels must be from 0 to 1, .* not 0 to 2"),
+        ({"labels": np.array([0, -1, 1, 0], np.int32)}, "labels must be from 0 to 1, .* not -1 to 1"),
+        ({"labels": np.zeros(4, np.float32)}, "labels must be whole numbers"),
+        ({"scores": np.array([1, np.nan, 0, 0], np.float32)}, "scores must be finite"),
+        ({"boxes": np.full((4, 4), np.inf, np.float32)}, "boxes must be finite"),
+        ({"boxes": [[0.0] * 4] * 4}, "boxes must be an array of numpy, not list"),
+        ({"scores": np.zeros(3, np.float32)}, r"scores must be float32 \[4\], not float32 \[3\]"),
+        ({"ids": [1, 2, 3, 4]}, "ids must be an array"),
+        ({"frame_hw": (300, 400)}, "masks are of a frame of"),
+        ({"frame_hw": (30.5, 40)}, "frame_hw must be height and width"),
+        ({"masks": None}, "masks must be BoxMasks, not NoneType"),
+    ],
+)
+def test_instances_that_do_not_fit_together_cannot_be_made(instances, changes, sentence):
+    with pytest.raises(DataError, match=sentence):
+        dataclasses.replace(instances, **changes)
+
+
+@pytest.mark.parametrize(
+    ("offset", "frame_hw"),
+    [
+        (None, FRAME_HW), (3, FRAME_HW), ((1, 2, 3), FRAME_HW), (("1", "2"), FRAME_HW), ((0.5, 0), FRAME_HW),
+        ((10**30, 0), FRAME_HW), ((float("nan"), 0), FRAME_HW), ((True, 0), FRAME_HW), ((0, 0), None),
+        ((0, 0), (0, 40)),
+        ((0, 0), (-30, 40)), ((0, 0), (30.5, 40)), ((0, 0), (30,)), ((0, 0), (10**30, 40)),
+    ],
+)  # fmt: skip
+def test_nothing_moves_by_or_into_what_is_no_place(instances, offset, frame_hw):
+    for one in (instances, instances.masks):
+        with pytest.raises((UsageError, DataError), match=r"whole pixels.*, not "):
+            one.moved(offset, frame_hw)
+
+
+def test_parts_may_come_from_a_generator(instances):
+    for one in (instances, instances.masks):
+        assert len(type(one).concatenate(one for _ in range(2))) == 8
+
+
+@pytest.mark.parametrize("parts", [None, 3, [None], ["a"], []])
+def test_what_is_no_list_of_parts_is_not_joined(instances, parts):
+    for one in (instances, instances.masks):
+        with pytest.raises(UsageError, match=r"is joined, not|at least one part"):
+            type(one).concatenate(parts)
+        with pytest.raises(UsageError, match="is joined, not"):
+            type(one).concatenate(one)
+
+
+def test_a_box_far_outside_is_drawn_without_an_error(instances):
+    frame = np.zeros((*FRAME_HW, 3), np.uint8)
+    far = dataclasses.replace(instances, boxes=np.full((4, 4), 1e30, np.float32))
+    assert far.plot(frame).shape == frame.shape
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda one, frame: one.to_coco("7"), "image_id must be a whole number"),
+        (lambda one, frame: one.to_coco(None), "image_id must be a whole number"),
+        (lambda one, frame: one.to_json([]), "masks must be"),
+        (lambda one, frame: one.plot(frame, None), "style must be a DrawStyle, not NoneType"),
+        (lambda one, frame: one.plot(frame, "boxes"), "style must be a DrawStyle, not str"),
+        (lambda one, frame: DrawStyle(boxes="no"), "boxes must be True or False, not 'no'"),
+        (lambda one, frame: one.crops(frame, None), "background must be"),
+        (lambda one, frame: one.crops(frame, (1, 2)), "background must be"),
+        (lambda one, frame: one.crops(frame, (1, 2, 999)), "background must be"),
+        (lambda one, frame: one.save("", frame), "A picture is named by its path, not by nothing"),
+        (lambda one, frame: one.save(None, frame), "not by NoneType"),
+        (lambda one, frame: one.save(b"a.png", frame), "not by bytes"),
+        (lambda one, frame: one.save("a\0.png", frame), "with a NUL"),
+        (lambda one, frame: one.masks.crop(4), "There is no instance 4"),
+        (lambda one, frame: one.masks.crop(-5), "There is no instance -5"),
+        (lambda one, frame: one.masks.canvas(0.5), "named by its place"),
+        (lambda one, frame: one.masks.crop(None), "named by its place"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_sentence(instances, call, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        call(instances, np.zeros((*FRAME_HW, 3), np.uint8))
+
+
+def test_a_negative_place_counts_from_the_end(instances):
+    np.testing.assert_array_equal(instances.masks.crop(-1), instances.masks.crop(3))
+    np.testing.assert_array_equal(instances.masks.canvas(-4), instances.masks.canvas(0))

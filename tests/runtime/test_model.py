@@ -358,7 +358,7 @@ def test_an_iterable_of_something_else_is_refused_at_that_picture(model, picture
         ("tiny", {"max_det": 0}, UsageError, "max_det must be"),
         ("tiny", {"classes": ["nucleos"]}, UsageError, "did you mean 'nucleus'"),
         ("tiny", {"classes": 1}, UsageError, "no class number 1"),
-        ("tiny", {"threads": 0}, UsageError, "threads must be a whole number of at least 1, not 0"),
+        ("tiny", {"threads": 0}, UsageError, "threads must be a whole number from 1 to 1024, not 0"),
         ("tiny", {"threads": 1.5}, UsageError, "threads must be"),
     ],
 )

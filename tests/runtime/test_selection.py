@@ -24,8 +24,9 @@ def test_what_is_said_wins(small_spec):
 @pytest.mark.parametrize(
     ("classes", "labels"),
     [
-        ("dog", (1,)), (["kite", "cat"], (2, 0)), (2, (2,)), ([0, "dog"], (0, 1)), (["1"], (1,)), ("2", (2,)), ([], ()),
-        (np.array([2, 1]), (2, 1)), ((name for name in ("cat",)), (0,)),
+        ("dog", (1,)), (["kite", "cat"], (2, 0)), (2, (2,)), ([0, "dog"], (0, 1)), (["1"], (1,)), ("2", (2,)),
+        (np.array([2, 1]), (2, 1)), (np.array(0), (0,)), ([1, "dog", 1, 0], (1, 0)),
+        ((name for name in ("cat",)), (0,)),
     ],
 )  # fmt: skip
 def test_classes_are_names_or_labels(small_spec, classes, labels):
@@ -52,6 +53,10 @@ def test_digits_are_a_name_where_a_class_is_called_so(small_spec):
         ({"classes": "-1"}, "no class '-1'"),
         ({"classes": [-1]}, "no class number -1; it has 0 to 2"),
         ({"classes": [1.0]}, "names or labels of classes, not 1.0"),
+        ({"classes": []}, "classes is empty, so nothing would be found"),
+        ({"classes": b"dog"}, "names or labels of classes, not b'dog'"),
+        ({"conf": 10**400}, "conf must be a number between 0 and 1, not a number of more than 40 digits"),
+        ({"max_det": -(10**400)}, "max_det must be a whole number of at least 1, not a number"),
         ({"classes": 1.5}, "names or labels of classes, not 1.5"),
     ],
 )

@@ -75,7 +75,7 @@ def open_network(path: str | Path, device: Device | None = None, threads: int | 
 
 def open_cpu_network(path: Path, threads: int | None = None) -> Network:
     """The network of an .onnx or .xml file on the CPU. Raises ModelError, UsageError."""
-    check_threads(threads)
+    threads = check_threads(threads)
     if path.suffix == ".xml":
         need("openvino", "openvino", f"running {path.name}")
         from centermask_runtime.networks.openvino_runtime import OpenVinoNetwork

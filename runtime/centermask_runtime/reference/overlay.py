@@ -25,12 +25,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.arguments import check_flags
 from centermask_runtime.box_masks import BoxMasks
+from centermask_runtime.errors import UsageError
 from centermask_runtime.images import check_frame
 
 ALPHA = 0.45
 MOST_LABELS = 50
 ROW_STEP = 5  # of the numbers of cells, from one row to the next: as in overlay.cu
+FAR = 1 << 20  # pixels; of a box that goes further, so much is drawn
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 PALETTE_BGR = (
     (0, 159, 230),
@@ -50,12 +53,15 @@ PALETTE_BGR = (
 
 @dataclass(frozen=True)
 class DrawStyle:
-    """What of the instances is drawn."""
+    """What of the instances is drawn. Raises UsageError for what is neither True nor False."""
 
     masks: bool = True
     boxes: bool = True
     labels: bool = True  # track ids and class names
     scores: bool = True  # in the labels; False for ground truth
+
+    def __post_init__(self) -> None:
+        check_flags(masks=self.masks, boxes=self.boxes, labels=self.labels, scores=self.scores)
 
 
 DEFAULT_STYLE = DrawStyle()
@@ -86,6 +92,8 @@ class Drawable(Protocol):
 def draw(frame: NDArray[np.uint8], instances: Drawable, style: DrawStyle = DEFAULT_STYLE) -> NDArray[np.uint8]:
     """Frame uint8 [H, W, 3] BGR -> a new frame with the instances. Raises DataError for another frame than theirs."""
     check_frame(frame, instances.frame_hw)
+    if not isinstance(style, DrawStyle):
+        raise UsageError(f"style must be a DrawStyle, not {type(style).__name__}.")
     drawn = frame.copy()
     colours = _colours(instances)
     worst_first = range(len(instances) - 1, -1, -1)
@@ -95,7 +103,7 @@ def draw(frame: NDArray[np.uint8], instances: Drawable, style: DrawStyle = DEFAU
     thickness = max(round(min(instances.frame_hw) / 400), 1)
     if style.boxes:
         for index in worst_first:
-            x1, y1, x2, y2 = (round(float(edge)) for edge in instances.boxes[index])
+            x1, y1, x2, y2 = (round(float(edge)) for edge in np.clip(instances.boxes[index], -FAR, FAR))
             cv2.rectangle(drawn, (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1)), colours[index], thickness)
     write_labels(drawn, instances, style)
     return drawn
@@ -109,7 +117,8 @@ def write_labels(drawn: NDArray[np.uint8], instances: Drawable, style: DrawStyle
     taken: list[_Plate] = []
     for index, colour in enumerate(_colours(instances)):
         text = _text(instances, index, style.scores)
-        plate = _free_plate(lettering.size(text), instances.boxes[index].tolist(), instances.frame_hw, taken)
+        box = np.clip(instances.boxes[index], -FAR, FAR).tolist()
+        plate = _free_plate(lettering.size(text), box, instances.frame_hw, taken)
         if plate is not None:
             taken.append(plate)
             lettering.write(drawn, text, plate, colour)

@@ -103,7 +103,8 @@ def test_best_first_and_at_most_max_detections(small_spec, letterbox):
 
 def test_only_the_classes_asked_for(small_spec, letterbox):
     outputs = outputs_of(small_spec, [0.9, 0.8, 0.7], [BOX] * 3, labels=[0, 1, 2])
-    two, none = Selection.of(small_spec, classes=[2, 0]), Selection.of(small_spec, classes=[])
+    two = Selection.of(small_spec, classes=[2, 0])
+    none = dataclasses.replace(two, classes=())
     assert postprocess(outputs, 0, letterbox, small_spec, two).labels.tolist() == [0, 2]
     assert len(postprocess(outputs, 0, letterbox, small_spec, none)) == 0
 

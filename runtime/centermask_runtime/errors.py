@@ -16,6 +16,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+LONGEST = 300  # characters of a path in a sentence
+
 
 class CenterMaskError(Exception):
     """Base of every error that is the world's fault, not the program's."""
@@ -51,6 +53,12 @@ def first_line(error: BaseException) -> str:
     """What a library's exception says first, without a full stop; its kind where it says nothing."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
+def shown(path: object) -> str:
+    """A path or an address for a sentence of one line, of bounded length."""
+    text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(path))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

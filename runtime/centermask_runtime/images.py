@@ -7,15 +7,19 @@ can leave EXIF alone.
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
+import struct
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.errors import CenterMaskError, DataError
+from centermask_runtime.errors import CenterMaskError, DataError, first_line, shown
 from centermask_runtime.partial_file import write_whole
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -54,11 +58,18 @@ def is_image_file(path: Path) -> bool:
     So a damaged .png is an image, and a video that somebody called .png is not.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             kind = kind_of(file.read(HEAD_BYTES))
-    except OSError:
+    except (OSError, ValueError):
         kind = None
     return kind == "image" or (kind is None and is_image(path))
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Opens a file for reading. Raises OSError also for a pipe, a socket and a device, whose reading may never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and no file")
+    return open(path, "rb")
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -67,7 +78,7 @@ def image_files(folder: Path) -> list[Path]:
         path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file() and is_image_file(path)
     )
     if not found:
-        raise DataError(f"The folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): check the path.")
+        raise DataError(f"The folder {shown(folder)} holds no images ({', '.join(IMAGE_SUFFIXES)}): check the path.")
     return found
 
 
@@ -77,10 +88,12 @@ def read_image(path: str | Path, *, exif: bool = True) -> NDArray[np.uint8]:
     exif: turn the image as its EXIF tag says. False for data sets. Raises DataError.
     """
     try:
-        content = np.fromfile(path, np.uint8)  # not cv2.imread: on Windows it opens no path beyond the code page
-    except OSError as error:
-        raise DataError(f"The image {path} cannot be read: {error.strerror or error}.") from error
-    return decode_image(content, str(path), exif=exif)
+        with open_regular(path) as file:
+            content = np.fromfile(file, np.uint8)  # not cv2.imread: on Windows it opens no path beyond the code page
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"The image {shown(path)} cannot be read: {reason}.") from error
+    return decode_image(content, shown(path), exif=exif)
 
 
 def decode_image(content: NDArray[np.uint8], name: str, *, exif: bool = True) -> NDArray[np.uint8]:
@@ -130,9 +143,25 @@ def frame_of(image: Any) -> NDArray[np.uint8]:
     if not is_pil_image(image):
         check_frame(image)
         return np.asarray(image, np.uint8)
-    from PIL import ImageOps
+    from PIL import Image, ImageOps
 
-    turned = ImageOps.exif_transpose(image)
+    try:
+        image.load()
+        turned = ImageOps.exif_transpose(image)
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        AttributeError,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise DataError(
+            f"The PIL image cannot be read ({first_line(error)}): its file may be damaged, or was closed too early."
+        ) from error
+    if 0 in turned.size:
+        raise DataError("The PIL image has no pixels: check where it comes from.")
     if turned.mode.startswith("I;16"):
         grey = (np.asarray(turned).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

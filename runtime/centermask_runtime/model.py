@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from centermask_runtime.closing import Closing
 from centermask_runtime.device import AUTO, Device, check_threads
 from centermask_runtime.errors import DataError, UsageError
-from centermask_runtime.images import frame_of, is_pil_image, read_image
+from centermask_runtime.images import frame_of, is_pil_image
 from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import Network
 from centermask_runtime.per_process import PerProcess
@@ -24,7 +25,7 @@ from centermask_runtime.pipeline.opening import PipelineOpener, open_pipeline
 from centermask_runtime.reference.nv12 import Nv12Frame
 from centermask_runtime.results import Results
 from centermask_runtime.selection import Selection, SelectionWords
-from centermask_runtime.sources.addresses import image_at, is_address
+from centermask_runtime.sources.addresses import image_behind
 from centermask_runtime.sources.files import is_pattern
 from centermask_runtime.sources.opening import open_source
 from centermask_runtime.sources.source import SourceInfo
@@ -127,6 +128,8 @@ class CenterMask(Closing):
         Raises DataError for what cannot be read and for arrays that are no frames, UsageError after close().
         """
         pipeline = self._pipeline.get()
+        if isinstance(source, os.PathLike):
+            source = Path(os.fsdecode(source))
         if isinstance(source, (np.ndarray, Nv12Frame)) or is_pil_image(source):
             return pipeline(_frame(source))
         if isinstance(source, (list, tuple)):
@@ -171,20 +174,11 @@ def _all(pipeline: FramePipeline, pictures: Sequence[Any]) -> list[Instances]:
         frames = []
         for place, picture in enumerate(pictures[first : first + PART], first):
             try:
-                frames.append(_read(picture) if isinstance(picture, (str, Path)) else _frame(picture))
+                frames.append(image_behind(picture) if isinstance(picture, (str, Path)) else _frame(picture))
             except DataError as error:
                 raise DataError(f"Picture {place} of the list, counted from 0: {error}") from error
         found += pipeline.many(frames)
     return found
-
-
-def _read(picture: str | Path) -> NDArray[np.uint8]:
-    if not is_address(picture):
-        return read_image(picture)
-    image = image_at(str(picture))
-    if image is None:
-        raise DataError(f"{picture} is no image, and a list is of images: call the model on each video.")
-    return image
 
 
 def _is_one_image(source: str | Path, info: SourceInfo) -> bool:

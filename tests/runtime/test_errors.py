@@ -8,7 +8,7 @@ import re
 import pytest
 
 from centermask_runtime import errors
-from centermask_runtime.errors import CenterMaskError, did_you_mean, first_line, some
+from centermask_runtime.errors import CenterMaskError, did_you_mean, first_line, shown, some
 
 
 def test_each_kind_has_its_exit_code_as_the_table_says():
@@ -41,3 +41,9 @@ def test_the_nearest_word_is_proposed_and_all_where_none_is_near():
 def test_five_values_are_named_and_more_are_counted():
     assert some(range(5)) == "0, 1, 2, 3, 4"
     assert some(range(6)) == "0, 1, 2, 3, 4, ... (6 in all)"
+
+
+def test_a_path_in_a_sentence_stays_on_one_line_and_short():
+    assert shown("a/ünï 猫.png") == "a/ünï 猫.png"
+    assert shown("a\nb\0.png") == "a\\nb\\x00.png"
+    assert len(shown("x" * 10_000)) < 310

@@ -164,3 +164,17 @@ def test_a_frame_of_another_size_than_the_instances_is_named():
     check_frame(picture(0), (48, 64))
     with pytest.raises(DataError, match="of a frame of 64 x 40, and one of 64 x 48 was given: give the frame"):
         check_frame(picture(0), (40, 64))
+
+
+def test_a_truncated_and_a_closed_pil_image_are_data_errors(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
+    with Image.open(tmp_path / "cut.png") as cut, pytest.raises(DataError, match="PIL image cannot be read"):
+        frame_of(cut)
+    closed = Image.open(tmp_path / "a.png")
+    closed.close()
+    with pytest.raises(DataError, match="PIL image cannot be read"):
+        frame_of(closed)
+    with pytest.raises(DataError, match="has no pixels"):
+        frame_of(Image.new("RGB", (0, 5)))

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from centermask_runtime.closing import Closing
-from centermask_runtime.images import frame_of, is_pil_image, read_image
+from centermask_runtime.images import frame_of, is_pil_image
+from centermask_runtime.sources.addresses import address_name, file_of, image_behind, is_address
 from centermask_runtime.sources.names import FrameNames
 from centermask_runtime.sources.source import Frame, SourceInfo
 
@@ -41,8 +42,9 @@ class ArraySource(Closing):
                 yield image if name == image.name else replace(image, name=name)
                 continue
             file = _file(image)
-            frame = read_image(image) if isinstance(image, (str, Path)) else frame_of(image)
-            yield Frame(frame, names.of_number(index) if file is None else names.of(file.name), index, None, file)
+            frame = image_behind(image) if isinstance(image, (str, Path)) else frame_of(image)
+            name = address_name(image) if is_address(image) else None if file is None else file.name
+            yield Frame(frame, names.of_number(index) if name is None else names.of(name), index, None, file)
 
     def close(self) -> None:
         """The images stay with whoever gave them."""
@@ -50,6 +52,8 @@ class ArraySource(Closing):
 
 def _file(image: Any) -> Path | None:
     """The file that an image is, or was read from: a path, a Frame's, a PIL image's."""
+    if is_address(image):
+        return file_of(image) if image.lower().startswith("file://") else None
     if isinstance(image, (str, Path)):
         return Path(image)
     if isinstance(image, Frame):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from centermask_runtime.closing import Closing
-from centermask_runtime.errors import DataError
+from centermask_runtime.errors import DataError, shown
 from centermask_runtime.images import image_files, is_image_file, read_image
 from centermask_runtime.sources.names import FrameNames
 from centermask_runtime.sources.source import Frame, SourceInfo
@@ -62,7 +62,7 @@ class FileSource(Closing):
             raise DataError(
                 self.skipped[0]
                 if self.info.count == 1
-                else f"None of the {self.info.count} images in {self.info.name} could be read; check them."
+                else f"None of the {self.info.count} images in {shown(self.info.name)} could be read; check them."
             )
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class FileSource(Closing):
 
 def is_pattern(source: str) -> bool:
     """Whether the text names files by * ? or [...]. A file whose very name has such a sign is no pattern."""
-    return any(sign in source for sign in PATTERN_SIGNS) and not Path(source).exists()
+    return any(sign in source for sign in PATTERN_SIGNS) and not os.path.exists(source)
 
 
 def matching_files(pattern: str) -> list[Path]:
@@ -81,7 +81,7 @@ def matching_files(pattern: str) -> list[Path]:
     """
     found = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
     if not found:
-        raise DataError(f"No file matches {pattern}: check the pattern.")
+        raise DataError(f"No file matches {shown(pattern)}: check the pattern.")
     return found
 
 
@@ -89,7 +89,7 @@ def matching_images(pattern: str) -> FileSource:
     """The images among the files that a pattern names. Raises DataError without any."""
     found = [path for path in matching_files(pattern) if is_image_file(path)]
     if not found:
-        raise DataError(f"No image is among the files that match {pattern}: give images, or one video.")
+        raise DataError(f"No image is among the files that match {shown(pattern)}: give images, or one video.")
     fixed: list[str] = []
     for part in Path(pattern).parts[:-1]:
         if any(sign in part for sign in PATTERN_SIGNS):

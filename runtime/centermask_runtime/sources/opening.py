@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.errors import DataError, UsageError, first_line, shown
 from centermask_runtime.images import is_image_file, is_pil_image
-from centermask_runtime.sources.addresses import address_name, image_at, is_address
+from centermask_runtime.sources.addresses import address_name, file_of, image_at, is_address
 from centermask_runtime.sources.arrays import ArraySource
 from centermask_runtime.sources.files import FileSource, is_pattern, matching_files, matching_images
 from centermask_runtime.sources.source import Frame, Source
@@ -31,14 +32,16 @@ def open_source(source: Any) -> Source:
                 print(frame.name, frame.time_s, frame.image.shape)
     """
     if isinstance(source, os.PathLike):
-        source = Path(source)
+        source = Path(os.fsdecode(source))
     if isinstance(source, (str, Path)):
         return _of_path(source)
     if is_pil_image(source) or (isinstance(source, np.ndarray) and source.ndim < 4):
         return ArraySource([source])
-    if isinstance(source, (list, tuple)) and all(isinstance(part, (str, Path)) for part in source):
+    if isinstance(source, (list, tuple)) and all(
+        isinstance(part, (str, Path)) and not is_address(part) for part in source
+    ):
         return FileSource.of_list(source)
-    if isinstance(source, Iterable) and not isinstance(source, (bytes, dict, Frame)):
+    if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray, memoryview, dict, Frame)):
         return ArraySource(source)
     raise UsageError(
         f"A source must be a path, an address, an image or an iterable of images, not {type(source).__name__}."
@@ -46,6 +49,8 @@ def open_source(source: Any) -> Source:
 
 
 def _of_path(source: str | Path) -> Source:
+    if isinstance(source, str) and source.lower().startswith("file://"):
+        return _of_path(file_of(source))
     if isinstance(source, str) and is_address(source):
         image = image_at(source)
         if image is None:
@@ -56,8 +61,15 @@ def _of_path(source: str | Path) -> Source:
         files = matching_files(str(source))
         return _of_path(files[0]) if len(files) == 1 else matching_images(str(source))
     path = Path(source)
-    if path.is_dir():
+    try:
+        kind = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"There is no file or folder {shown(path)}: check the path.") from error
+    except (OSError, ValueError) as error:  # too long, not allowed, or with a NUL
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise DataError(f"{shown(path)} cannot be opened ({reason}): check the path.") from error
+    if stat.S_ISDIR(kind):
         return FileSource.of_folder(path)
-    if not path.exists():
-        raise DataError(f"There is no file or folder {path}: check the path.")
+    if not stat.S_ISREG(kind):
+        raise DataError(f"{shown(path)} is a pipe, a socket or a device: give a file, a folder or an address.")
     return FileSource.of_list([path]) if is_image_file(path) else VideoSource(path)

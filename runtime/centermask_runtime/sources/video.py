@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from centermask_runtime.closing import Closing
-from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.errors import DataError, UsageError, shown
 from centermask_runtime.packages import need
 from centermask_runtime.sources.addresses import address_name, is_address
 from centermask_runtime.sources.source import Frame, SourceInfo
@@ -49,7 +49,7 @@ class VideoSource(Closing):
         try:
             self._first = next(self._frames, None)
             if self._first is None:
-                raise DataError(f"The video {source} holds no frame that can be decoded: it may be damaged.")
+                raise DataError(f"The video {shown(source)} holds no frame that can be decoded: it may be damaged.")
         except BaseException:
             self._container.close()
             raise
@@ -64,14 +64,16 @@ class VideoSource(Closing):
 
     def __iter__(self) -> Iterator[Frame]:
         if self._begun:
-            raise UsageError(f"The frames of {self._source} were taken already: open the video again.")
+            raise UsageError(f"The frames of {shown(self._source)} were taken already: open the video again.")
         self._begun = True
         first, self._first = self._first, None
         assert first is not None
         try:
             for frame in itertools.chain([first], self._frames):
                 if frame.image.shape[:2] != self.info.size_hw:
-                    raise DataError(f"The video {self._source} changes its size at frame {frame.index}; cut it there.")
+                    raise DataError(
+                        f"The video {shown(self._source)} changes its size at frame {frame.index}; cut it there."
+                    )
                 yield frame
         except DataError as error:
             self.skipped.append(str(error))
@@ -100,13 +102,13 @@ class VideoSource(Closing):
                     index += 1
         except av.FFmpegError as error:
             raise DataError(
-                f"The video {source} is damaged or cut off after {index} frames ({error.strerror}): "
+                f"The video {shown(source)} is damaged or cut off after {index} frames ({error.strerror}): "
                 "what came before was used; copy or encode it again."
             ) from error
         if packets < self._stream.frames * (1 - MISSING_PART):  # not pictures: a cut without re-encoding hides some
             raise DataError(
-                f"The video {source} ends after {packets} of {self._stream.frames} frames: it is damaged or cut off; "
-                "what there is was used; copy or encode it again."
+                f"The video {shown(source)} ends after {packets} of {self._stream.frames} frames: it is damaged or cut "
+                "off; what there is was used; copy or encode it again."
             )
 
 
@@ -119,13 +121,19 @@ def pyav(purpose: str) -> Any:
 
 
 def _open(source: str | Path) -> InputContainer:
+    path = Path(source)
+    if not is_address(source) and not path.is_file():
+        reason = "it is a pipe, a socket or a device and no file" if path.exists() else "there is no such file"
+        raise DataError(f"{shown(source)} cannot be opened as a video ({reason}): check the path.")
     av = pyav("reading a video")
     try:
         container: InputContainer = av.open(str(source))
     except (av.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{source} cannot be opened as a video ({reason}): check the path and the format.") from error
+        raise DataError(
+            f"{shown(source)} cannot be opened as a video ({reason}): check the path and the format."
+        ) from error
     if not container.streams.video or container.format.name == "tty":  # FFmpeg makes pictures of any .txt
         container.close()
-        raise DataError(f"{source} has no pictures in it, only sound or data: give a video.")
+        raise DataError(f"{shown(source)} has no pictures in it, only sound or data: give a video.")
     return container

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
+import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
@@ -24,13 +26,19 @@ def served(tmp_path):
 
     class Files(BaseHTTPRequestHandler):
         def do_GET(self):
-            path = tmp_path / self.path.partition("?")[0].lstrip("/")
+            path = tmp_path / urllib.parse.unquote(self.path.partition("?")[0].lstrip("/"))
             self.send_response(200 if path.is_file() else 404)
             content = path.read_bytes() if path.is_file() else b""
+            self.send_header("Content-Type", "text/html" if path.suffix == ".html" else "image/png")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             with contextlib.suppress(OSError):  # whoever asked has seen enough
-                self.wfile.write(content)
+                if not path.name.startswith("slow"):
+                    self.wfile.write(content)
+                    return
+                for place in range(len(content)):
+                    self.wfile.write(content[place : place + 1])
+                    time.sleep(0.02)
 
         def log_message(self, *_):
             pass
@@ -71,6 +79,43 @@ def test_an_image_that_cannot_be_had_is_a_data_error(served, monkeypatch):
     cv2.imwrite(str(folder / "large.png"), noise)
     with pytest.raises(DataError, match="has more than 1 MB"):
         image_at(f"{base}/large.png")
+
+
+def test_an_address_that_gives_a_byte_now_and_then_has_an_end(served, monkeypatch):
+    base, folder = served
+    cv2.imwrite(str(folder / "slow.png"), picture(3))
+    monkeypatch.setattr(addresses, "TOTAL_S", 0.5)
+    assert (folder / "slow.png").stat().st_size * 0.02 > 1
+    with pytest.raises(DataError, match=r"slow\.png cannot be read \(not all of it came within 0\.5 seconds\): check"):
+        image_at(f"{base}/slow.png")
+
+
+def test_a_web_page_is_called_one(served):
+    base, folder = served
+    (folder / "page.html").write_text("<!doctype html><title>No image</title>")
+    with pytest.raises(DataError, match="is a web page and no image or video: give the image's own address"):
+        open_source(f"{base}/page.html")
+
+
+def test_letters_and_spaces_may_stand_in_an_address(served):
+    base, folder = served
+    (folder / "a ü猫.png").write_bytes(cv2.imencode(".png", picture(3))[1].tobytes())
+    for name in ("a ü猫.png", "a%20%C3%BC%E7%8C%AB.png"):
+        np.testing.assert_array_equal(image_at(f"{base}/{name}"), picture(3))
+
+
+def test_an_address_among_others_is_fetched_in_lists_and_generators(served):
+    base, folder = served
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(folder / name), picture(3))
+    given = [f"{base}/a.png", folder / "b.png", (folder / "a.png").as_uri()]
+    for source in (given, (part for part in given)):
+        with open_source(source) as opened:
+            found = list(opened)
+        assert [frame.name for frame in found] == ["a.png", "b.png", "a_2.png"]
+        assert [frame.file for frame in found] == [None, folder / "b.png", folder / "a.png"]
+    with open_source((folder / "a.png").as_uri()) as opened:
+        assert [frame.name for frame in opened] == ["a.png"]
 
 
 def test_nobody_listening_is_a_data_error():

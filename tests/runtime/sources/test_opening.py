@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -62,6 +65,43 @@ def test_what_is_there_not_and_what_is_no_source_is_said(folder):
             open_source(other)
     with pytest.raises(DataError, match="COLOR_GRAY2BGR"):
         names_of(picture(0)[:, :, 0])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["pipe", "pipe.png", "pipe.mp4", "socket.png"])
+def test_a_pipe_a_socket_and_a_device_are_refused_and_not_waited_for(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(name) if name.startswith("socket") else os.mkfifo(name)
+        for given in (name, Path(name), [name], [name, name], (part for part in [name]), [picture(0), name]):
+            with pytest.raises(DataError, match=r"pipe, a socket or a device|None of the 2 images"):
+                names_of(given)
+        with pytest.raises(DataError, match="is a pipe, a socket or a device: give a file"):
+            names_of("/dev/null")
+        with pytest.raises(DataError, match="holds no images"):
+            names_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "a/" * 3000, "a\0.png", "a\nb.png", "http://[::1/a.png", "x" * 300 + ".png"]
+)
+def test_a_path_that_cannot_be_is_one_short_sentence(name):
+    for given in (name, [name], (part for part in [name])):
+        with pytest.raises(DataError) as refused:
+            names_of(given)
+        said = str(refused.value)
+        assert len(said) < 600 and "\n" not in said and "\0" not in said and said.endswith("."), said
+
+
+def test_bytes_in_every_coat_are_a_path_or_refused(folder):
+    class BytesPath:
+        def __fspath__(self):
+            return os.fsencode(folder / "a.png")
+
+    assert names_of(BytesPath()) == ["a.png"]
+    for other in (bytearray(b"abc"), memoryview(b"abc")):
+        with pytest.raises(UsageError, match="A source must be a path"):
+            open_source(other)
 
 
 @pytest.mark.process

@@ -43,8 +43,11 @@ class ArraySource(Closing):
                 continue
             file = _file(image)
             frame = image_behind(image) if isinstance(image, (str, Path)) else frame_of(image)
-            name = address_name(image) if is_address(image) else None if file is None else file.name
-            yield Frame(frame, names.of_number(index) if name is None else names.of(name), index, None, file)
+            if is_address(image):
+                name = names.of(address_name(image))
+            else:
+                name = names.of_number(index) if file is None else names.of(file.name)
+            yield Frame(frame, name, index, None, file)
 
     def close(self) -> None:
         """The images stay with whoever gave them."""

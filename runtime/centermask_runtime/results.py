@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -18,8 +22,9 @@ from centermask_runtime.sources.source import Source, SourceInfo
 class Results(Closing, Iterator[Result]):
     """An iterator over the results of a source's frames: each is computed when it is asked for, and none is kept.
 
-    It is read once, from the beginning to the end, by one thread, and closes the source then. Nothing is read before
-    the first result is asked for. Whoever stops earlier closes it, or leaves its `with` block.
+    It is read once, from the beginning to the end, by one thread at a time, in the process that made it, and closes the
+    source then: a second loop over it is a UsageError. Nothing is read before the first result is asked for. Whoever
+    stops earlier closes it, or leaves its `with` block.
 
         for result in model("clip.mp4"):
             print(result.frame.time_s, result.instances.names)
@@ -31,7 +36,9 @@ class Results(Closing, Iterator[Result]):
         """It owns the source, and neither pipeline nor tracker."""
         self._pipeline, self._source, self._tracker = pipeline, source, tracker
         self._results: Iterator[Result] | None = None
-        self._closed = False
+        self._closed = self._given_back = False
+        self._lock, self._process = threading.Lock(), os.getpid()
+        _ALL.add(self)
 
     @property
     def info(self) -> SourceInfo:
@@ -44,19 +51,27 @@ class Results(Closing, Iterator[Result]):
         return self._source.skipped
 
     def __iter__(self) -> Self:
+        """Itself. Raises UsageError after the end and after close(), where a loop would silently find nothing."""
+        if self._closed:
+            raise UsageError("These results have been read to their end, or closed: call the model again.")
         return self
 
     def __next__(self) -> Result:
-        """The next frame's result. Raises DataError where nothing can be read, UsageError for a closed model."""
-        if self._closed:
-            raise StopIteration
-        if self._results is None:
-            self._results = results(self._pipeline, self._source, self._tracker)
-        try:
-            return next(self._results)
-        except BaseException:  # the end is one, too
-            self.close()
-            raise
+        """The next frame's result.
+
+        Raises DataError where nothing can be read, UsageError for a closed model, while another thread reads, and in a
+        process that was forked after the call of the model.
+        """
+        with self._reading():
+            if self._closed:
+                raise StopIteration
+            if self._results is None:
+                self._results = results(self._pipeline, self._source, self._tracker)
+            try:
+                return next(self._results)
+            except BaseException:  # the end is one, too
+                self._closed = True
+                raise
 
     def save(
         self,
@@ -71,26 +86,68 @@ class Results(Closing, Iterator[Result]):
 
         pictures: images become drawn images of the same names, and a video becomes <name>.mp4, drawn in `style`. json:
         everything becomes predictions.json in COCO format. progress: called after each frame with its result.
-        An output is whole or not there. Inputs that cannot be read are in the summary's `skipped`. Raises UsageError
-        where results were taken already, where a picture would overwrite the source, or where the folder cannot be
-        written; DataError where nothing can be read.
+        An output is whole or not there: after an error there is no video and no predictions.json, and the pictures that
+        were drawn before it stay, each whole. Inputs that cannot be read are in the summary's `skipped`.
+        Raises UsageError where results were taken already, where a picture would overwrite the source, or where the
+        folder cannot be written; DataError where nothing can be read.
         """
-        if self._results is not None or self._closed:
-            raise UsageError("Some of these results were taken already: call the model again, and save first.")
         if not isinstance(folder, (str, Path)):
             raise UsageError(f"Results are saved into a folder, named by its path, not into {type(folder).__name__}.")
         if not isinstance(style, DrawStyle):
             raise UsageError(f"style must be a DrawStyle, not {type(style).__name__}; pictures=False leaves them out.")
-        self._results = iter(())
-        with self:
-            style_or_none = style if pictures else None
-            sinks = outputs(Path(folder), self.info, self._pipeline.spec, style=style_or_none, json=json)
-            summary = run(self._pipeline, self._source, sinks, tracker=self._tracker, progress=progress)
+        with self._reading():
+            if self._results is not None or self._closed:
+                raise UsageError("Some of these results were taken already: call the model again, and save first.")
+            self._results = iter(())
+            try:
+                style_or_none = style if pictures else None
+                sinks = outputs(Path(folder), self.info, self._pipeline.spec, style=style_or_none, json=json)
+                summary = run(self._pipeline, self._source, sinks, tracker=self._tracker, progress=progress)
+            finally:
+                self._closed = True
         summary.output = Path(folder)
         return summary
 
     def close(self) -> None:
-        """Closes the source. Closing twice is as closing once."""
-        if not self._closed:
-            self._closed = True
-            self._source.close()
+        """Closes the source, at once or when the thread that reads has its result. Twice is as once.
+
+        In a forked process nothing is done: the source is the parent's.
+        """
+        self._closed = True
+        if self._process == os.getpid():
+            self._give_back()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        if self._process != os.getpid():
+            raise UsageError("Results do not outlive a fork: call the model in the new process.")
+        if not self._lock.acquire(blocking=False):
+            raise UsageError("These results are being read by another thread: call the model once per thread.")
+        try:
+            yield
+        finally:
+            self._lock.release()
+            if self._closed:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        """Closes the source unless somebody reads it, who does this afterwards."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._given_back:
+                    self._given_back = True
+                    self._source.close()
+            finally:
+                self._lock.release()
+
+
+_ALL: weakref.WeakSet[Results] = weakref.WeakSet()
+_INHERITED: list[Results] = []  # never collected in a child: a decoder's end would wait for threads that are not there
+
+
+def _after_fork() -> None:
+    _INHERITED.extend(_ALL)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork)

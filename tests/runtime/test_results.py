@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -14,6 +17,7 @@ from pycocotools import mask as coco_mask
 
 from centermask_runtime import CenterMask, DataError, DrawStyle, UsageError, draw
 from centermask_runtime.sources.video import VideoSource
+from tests.runtime.test_model import in_child
 from tests.support.exported_models import frames, tiny_onnx
 from tests.support.given_networks import assert_same
 from tests.support.places import ROOT
@@ -94,7 +98,8 @@ def test_results_of_a_video_come_with_times_and_without_end_in_memory(model, cli
         first = next(results)
         assert first.frame.time_s == 0 and first.frame.index == 0
         assert_same(first.instances, model(first.frame.image))
-    assert list(results) == []
+    with pytest.raises(UsageError, match="read to their end, or closed: call the model again"):
+        list(results)
 
 
 def test_an_endless_generator_is_read_as_far_as_it_is_asked_for(model):
@@ -131,7 +136,56 @@ def test_results_that_were_begun_are_not_saved_in_part(model, folder, tmp_path):
     saved.save(tmp_path / "out")
     with pytest.raises(UsageError, match="taken already"):
         saved.save(tmp_path / "out")
-    assert list(saved) == []
+    with pytest.raises(UsageError, match="read to their end"):
+        list(saved)
+
+
+def test_a_second_loop_over_results_is_refused_and_not_empty(model):
+    results = model(iter(frames(2)))
+    assert len(list(results)) == 2 and next(results, None) is None
+    with pytest.raises(UsageError, match="read to their end"):
+        list(results)
+
+
+def test_a_second_thread_gets_a_sentence_and_the_first_goes_on(model):
+    """Also where the second closes: the source is closed when the first has its result."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def given():
+        yield frames(1)[0]
+        asked.set()
+        assert go_on.wait(30)
+        yield from frames(2)
+
+    results = model(given())
+    with ThreadPoolExecutor(1) as pool:
+        owner = pool.submit(list, results)
+        assert asked.wait(30)
+        with pytest.raises(UsageError, match="being read by another thread"):
+            next(results)
+        go_on.set()
+        assert len(owner.result(30)) == 3
+        asked.clear(), go_on.clear()
+        closed = model(given())
+        owner = pool.submit(list, closed)
+        assert asked.wait(30)
+        closed.close()
+        go_on.set()
+        assert len(owner.result(30)) == 2
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_results_of_a_video_do_not_outlive_a_fork_and_do_not_hang_the_child(model, clip):
+    with model(clip) as results:
+        next(results)
+
+        def work():
+            with results:
+                next(results)
+
+        assert in_child(work) == "UsageError: Results do not outlive a fork: call the model in the new process."
+        assert len(list(results)) == 5
 
 
 def test_pictures_are_not_written_over_their_source(model, folder):
@@ -186,6 +240,10 @@ def test_an_error_in_the_middle_gives_up_what_was_begun(model, tmp_path):
     with pytest.raises(DataError, match="unplugged"):
         model(given()).save(tmp_path / "out", pictures=False)
     assert not any((tmp_path / "out").iterdir())
+    with pytest.raises(DataError, match="unplugged"):
+        model(given()).save(tmp_path / "out")
+    drawn = {path.name: cv2.imread(str(path)) for path in (tmp_path / "out").iterdir()}
+    assert "predictions.json" not in drawn and all(picture is not None for picture in drawn.values())
 
 
 def test_nothing_is_empty_results(model, tmp_path):

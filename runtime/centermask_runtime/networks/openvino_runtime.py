@@ -10,6 +10,7 @@ choose bf16, which moves boxes and scores.
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,12 @@ class OpenVinoNetwork(Closing):
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None, device: str = "CPU") -> None:
-        """path: the .xml; its .bin lies beside it. device: OpenVINO's name for it. Raises ModelError."""
+        """path: the .xml; its .bin lies beside it. device: OpenVINO's name for it.
+
+        Raises ModelError, and UsageError in a process that was forked after OpenVINO was used.
+        """
         path = Path(path)
+        _refuse_after_fork()
         core = ov.Core()
         model = _read(core, path)
         text = model.get_rt_info([METADATA_KEY]).astype(str) if model.has_rt_info([METADATA_KEY]) else None
@@ -73,6 +78,7 @@ class OpenVinoNetwork(Closing):
         compiled = self._compiled  # read once: another thread may close
         if compiled is None:
             raise UsageError(CLOSED)
+        _refuse_after_fork()
         if images.dtype != np.uint8 or not self._shape.compatible(ov.PartialShape(list(images.shape))):
             raise ModelError(
                 f"The network takes images uint8 {self._shape.to_string()}, not {images.dtype} {list(images.shape)}; "
@@ -95,6 +101,20 @@ class OpenVinoNetwork(Closing):
         if request is None:
             request = self._of_thread.request = compiled.create_infer_request()
         return request
+
+
+_process: int | None = None  # the one that began to use OpenVINO
+
+
+def _refuse_after_fork() -> None:
+    """Raises UsageError in a child of the process that began: OpenVINO's threads and locks would let it wait for ever.
+
+    That is so of new models, too: the library has one set of them per process.
+    """
+    global _process
+    _process = _process or os.getpid()
+    if _process != os.getpid():
+        raise UsageError("OpenVINO models do not outlive a fork: start workers with spawn, or open them there first.")
 
 
 def _version() -> str:

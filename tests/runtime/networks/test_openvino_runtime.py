@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import cv2
@@ -27,9 +29,11 @@ from centermask.opening import find_model, open_network  # noqa: E402
 from centermask_export.checks.ap import compare_ap  # noqa: E402
 from centermask_export.checks.outputs import compare_networks  # noqa: E402
 from centermask_export.to_openvino import write_openvino  # noqa: E402
+from centermask_runtime import CenterMask  # noqa: E402
 from centermask_runtime.errors import ExportError, ModelError, UsageError  # noqa: E402
 from centermask_runtime.networks.openvino_runtime import OpenVinoNetwork  # noqa: E402
 from tests.runtime.networks.test_onnx_runtime import tiny_graph  # noqa: E402
+from tests.runtime.test_model import in_child  # noqa: E402
 from tests.support import exported_models  # noqa: E402
 
 NAME = exported_models.RELEASED
@@ -270,3 +274,27 @@ def test_a_folder_without_one_model_says_so(tmp_path, write):
     write("b")
     with pytest.raises(ModelError, match="holds 2 OpenVINO models"):
         open_network(str(tmp_path / "ir"))
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_gets_a_sentence_and_does_not_hang(write):
+    """While another thread calls, as the locks that it holds stay closed in the child for ever."""
+    path, stop = write(), threading.Event()
+    image = np.zeros((64, 96, 3), np.uint8)
+    with CenterMask(path) as model:
+
+        def busy() -> None:
+            while not stop.is_set():
+                model(image)
+
+        thread = threading.Thread(target=busy)
+        thread.start()
+        try:
+            for _ in range(3):
+                said = in_child(lambda: model(image))
+                assert said.startswith("UsageError: ") and "OpenVINO models do not outlive a fork" in said
+            assert "OpenVINO models do not outlive a fork" in in_child(lambda: OpenVinoNetwork(path))
+        finally:
+            stop.set()
+            thread.join(30)

@@ -25,7 +25,7 @@ from rich.table import Table
 from centermask.config import load_config
 from centermask.model.network import build_model
 from centermask.model.weights import spec_of
-from centermask_export.checks.against_weights import IMAGES
+from centermask_export.checks.comparison import IMAGES
 from centermask_export.engines.to_tensorrt import write_tensorrt
 from centermask_export.options import ExportOptions
 from centermask_export.to_int8 import write_int8

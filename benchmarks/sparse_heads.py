@@ -28,7 +28,7 @@ from torch import nn
 from centermask.config import Config, InputConfig, ModelConfig
 from centermask.model.network import CenterMaskNet, build_model
 from centermask.model.weights import spec_of
-from centermask_export.checks.against_weights import IMAGES
+from centermask_export.checks.comparison import IMAGES
 from centermask_export.to_onnx import export_onnx
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.images import read_image

@@ -56,6 +56,7 @@ TESTED_IN = {
     "export/centermask_export/batches.py": "tests/export/test_to_int8.py",
     "export/centermask_export/checks/__init__.py": "tests/export/checks/test_outputs.py",
     "export/centermask_export/checks/against_weights.py": "tests/export/test_from_weights.py",
+    "export/centermask_export/checks/comparison.py": "tests/export/test_from_onnx.py",
     "export/centermask_export/checks/fixed_batch.py": "tests/cli/test_export.py",
     "export/centermask_export/engines/engine_file.py": "tests/export/engines/test_to_tensorrt.py",
     "export/centermask_export/request.py": "tests/export/test_formats.py",

@@ -8,12 +8,14 @@ Where neither helps, nothing is proposed: a proposal that is far off costs more 
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import click
 
-MODELS = (".safetensors", ".pt", ".pth", ".onnx", ".xml", ".engine")
+MODELS = (".safetensors", ".pt", ".pth", ".onnx", ".xml", ".torchscript", ".engine", ".plan")
 ALIKE = 0.75  # difflib's ratio: 'modle' and 'model' have 0.8, 'track' and 'train' 0.6
 
 COMMANDS_ELSEWHERE = {  # what it is called elsewhere -> here
@@ -117,17 +119,50 @@ def wrong_form(arguments: Sequence[str], command: click.Command) -> str | None:
     """
     if not arguments or arguments[0].startswith("-"):
         return None
-    first = arguments[0]
-    options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
-    name, equals, value = first.partition("=")
+    options = {name: parameter.required for parameter in command.params for name in parameter.opts if name[:2] == "--"}
+    name, equals, value = arguments[0].partition("=")
     if equals and re.fullmatch("[a-z][a-z_]*", name):
         option = f"--{name.replace('_', '-')}"
         if option in options:
-            return f"Options are written {option} {value}, not {first}."
-    kind = "--model" if first.endswith(MODELS) else "--source"
-    if kind in options and not any(isinstance(parameter, click.Argument) for parameter in command.params):
-        return f"'{first}' stands alone; write {kind} {first}."
-    return None
+            return f"Options are written {option} {value}, not {arguments[0]}."
+    if any(isinstance(parameter, click.Argument) for parameter in command.params):
+        return None
+    known = _known_names(command)
+    written: dict[str, str] = {}
+    for value in itertools.takewhile(lambda argument: not argument.startswith("-"), arguments):
+        option = next(
+            (option for option in _meant(value, known, options) if option in options and option not in written), ""
+        )
+        if not option:
+            return None
+        written[option] = value
+    words = " ".join(f"{option} {value}" for option, value in written.items())
+    bare = " and ".join(f"'{value}'" for value in written.values())
+    return f"{bare} {'stands' if len(written) == 1 else 'stand'} alone; write {words}."
+
+
+def _known_names(command: click.Command) -> dict[str, str]:
+    """The names that a shell completes, such as released models and configs -> the first option that takes them."""
+    context, names = click.Context(command), {}
+    for parameter in reversed(command.params):
+        if parameter.opts[0].startswith("--") and not isinstance(parameter.type, click.Choice):
+            for item in parameter.shell_complete(context, ""):
+                names[str(item.value)] = parameter.opts[0]
+    return names
+
+
+def _meant(value: str, known: Mapping[str, str], options: Mapping[str, bool]) -> tuple[str, ...]:
+    """The options that a bare value can be of, likeliest first. options: of the command -> whether it needs it."""
+    if value in known:
+        return (known[value],)
+    if value.endswith(MODELS) or any(Path(value).glob("*.xml")):
+        return "--model", "--weights"
+    if value.endswith((".yaml", ".yml")):
+        return "--config", "--data"
+    if value.endswith(".json"):
+        return "--input", "--annotations"
+    takes_source = options.get("--source", False)  # export has one for its checks, which is not what it is given
+    return ("--source",) if takes_source else ("--data", "--input", "--model")
 
 
 def _alike(name: str, known: Iterable[str]) -> str | None:

@@ -52,7 +52,7 @@ def outputs_table(report: OutputsReport, artefact: Path) -> Group:
     compared = f"{report.matched} detections matched, {report.unmatched} not"
     if report.outputs and report.outputs[0].name == "heatmap":  # graph level heads
         compared = f"{report.matched} values of dense maps"
-    title = f"{artefact}: PyTorch and {report.artefact} on {report.images} images, {compared}"
+    title = f"{artefact}: {report.source} and {report.artefact} on {report.images} images, {compared}"
     table = Table("output", "largest difference", "mean", "allowed", "")
     for output in report.outputs:
         table.add_row(

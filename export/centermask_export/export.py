@@ -30,7 +30,7 @@ def export(
 
     output: None is a name that says what the artefact is, beside the model; here, for a released one. progress: of an
     engine's build. command: what builds an engine on another machine, for the sentence that says that none can be built
-    here. Raises UsageError before any work; CheckError, with its report, where the artefact differs from the weights;
+    here. Raises UsageError before any work; CheckError, with its report, where the artefact differs from its source;
     ModelError, DataError, ExportError.
     """
     need("onnx", "export", "exporting")
@@ -41,7 +41,7 @@ def export(
             raise UsageError(f"source and verify compare with weights, and {path} is exported already: leave them out.")
         from centermask_export.from_onnx import convert_onnx
 
-        return ExportReport(convert_onnx(path, folder, output, options, progress=progress, command=command))
+        return convert_onnx(path, folder, output, options, progress=progress, command=command)
     if path.suffix != ".safetensors":
         raise ModelError(f"{path} is exported already: export the .safetensors weights that it came from.")
     for module in ("torch", "onnxscript"):

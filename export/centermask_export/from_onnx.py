@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An exported ONNX file -> what is made of it. No torch: an ONNX file becomes an engine where it will run."""
+"""An exported ONNX file -> what is made of it. No torch: an ONNX file becomes an engine where it will run.
+
+What runs on this machine's CPU is compared with the file, and gets its name when it agrees.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
+from centermask.opening import open_network
+from centermask_export.checks.comparison import ON_CPU, comparison_images
+from centermask_export.checks.outputs import compare_networks
 from centermask_export.engines.build_engine import BuildProgress
 from centermask_export.formats import Format
 from centermask_export.onnx_file import read_graph, read_spec
 from centermask_export.options import ExportOptions, size_text, sized
-from centermask_export.output import Target
+from centermask_export.output import Target, publish, workshop
 from centermask_export.refusals import accept, format_of
-from centermask_export.request import Request, Written
+from centermask_export.request import ExportReport, Request
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.spec import ModelSpec
 
@@ -25,11 +31,12 @@ def convert_onnx(
     *,
     progress: BuildProgress | None = None,
     command: str = "",
-) -> Written:
+) -> ExportReport:
     """Writes the artefact, in `folder` under a name that says what it is unless `output` names it.
 
     progress: of an engine's build; command: what builds it on another machine. Raises UsageError where the options ask
-    for another graph than the file has, ModelError where the format is made of the weights.
+    for another graph than the file has, ModelError where the format is made of the weights, CheckError, with its
+    report, where the artefact differs from the file.
     """
     kind, gpu = accept(options, output, command)
     if not kind.made_of_onnx or kind.ending == ".onnx":
@@ -38,7 +45,19 @@ def convert_onnx(
     options = _fitting(onnx_file, spec, kind, options)
     format_of(options)  # which cannot hold every file
     target = Target(folder, onnx_file.stem, kind.ending, output, of_artefact=True)
-    return kind.write(Request(onnx_file, spec, target, options, gpu, progress))
+    request = Request(onnx_file, spec, target, options, gpu, progress)
+    if not kind.compared or spec.precision == "bf16":  # nothing here runs it, or the file: see the table of formats
+        return ExportReport(kind.write(request))
+    place = request.output
+    with workshop(place) as shop:
+        draft = dataclasses.replace(target, output=shop / place.name)
+        written = kind.write(dataclasses.replace(request, target=draft))
+        with open_network(onnx_file, ON_CPU) as source, open_network(written.output, ON_CPU) as artefact:
+            outputs = compare_networks(source, artefact, comparison_images(), artefact.batch or 1)
+        outputs = dataclasses.replace(outputs, source=f"{onnx_file.name} in {source.description}")
+        outputs.require(place)
+        publish(written.output, place)
+    return ExportReport(dataclasses.replace(written, output=place), outputs)
 
 
 def _fitting(onnx_file: Path, spec: ModelSpec, kind: Format, options: ExportOptions) -> ExportOptions:

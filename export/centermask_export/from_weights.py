@@ -13,7 +13,8 @@ from pathlib import Path
 from centermask.model.network import CenterMaskNet
 from centermask.model.weights import load_weights
 from centermask_export.checks import Checks
-from centermask_export.checks.against_weights import AgainstWeights, comparison_images
+from centermask_export.checks.against_weights import AgainstWeights
+from centermask_export.checks.comparison import comparison_images
 from centermask_export.checks.outputs import OutputsReport
 from centermask_export.engines.build_engine import BuildProgress
 from centermask_export.options import ExportOptions, sized

@@ -47,9 +47,9 @@ class Written:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how far it is from the weights that it was made of."""
+    """What was written, and how far it is from the weights, or the ONNX file, that it was made of."""
 
     written: Written
-    outputs: OutputsReport | None = None  # None where it was made of an exported ONNX file
+    outputs: OutputsReport | None = None  # None where an exported ONNX file became what does not run here
     ap: ApReport | None = None  # where a data set was given
     artefact_ran: bool = True  # what was compared is the artefact itself, not the ONNX file that it was made of

@@ -80,8 +80,19 @@ def test_what_is_near_to_nothing_gets_no_proposal(arguments, said, capsys):
     [
         (("predict", "model=a.onnx", "source=b.png"), "Options are written --model a.onnx, not model=a.onnx."),
         (("val", "save_json=a.json"), "Options are written --save-json a.json, not save_json=a.json."),
-        (("benchmark", "clip.mp4"), "'clip.mp4' stands alone; write --source clip.mp4."),
         (("export", "best.safetensors"), "'best.safetensors' stands alone; write --model best.safetensors."),
+        (("export", "nuclei"), "'nuclei' stands alone; write --model nuclei."),
+        (("export", "somewhere/best", "--half"), "'somewhere/best' stands alone; write --model somewhere/best."),
+        (("val", "nuclei"), "'nuclei' stands alone; write --model nuclei."),
+        (("val", "nuclei", "my_data"), "'nuclei' and 'my_data' stand alone; write --model nuclei --data my_data."),
+        (
+            ("train", "dla_46c", "my_data"),
+            "'dla_46c' and 'my_data' stand alone; write --config dla_46c --data my_data.",
+        ),
+        (("train", "my_data"), "'my_data' stands alone; write --data my_data."),
+        (("benchmark", "clip.mp4"), "'clip.mp4' stands alone; write --source clip.mp4."),
+        (("doctor", "my_data"), "'my_data' stands alone; write --data my_data."),
+        (("visualize", "results.json"), "'results.json' stands alone; write --input results.json."),
     ],
 )
 def test_a_value_without_its_option_is_answered_with_the_right_form(arguments, said, capsys):

@@ -135,7 +135,7 @@ def test_a_new_format_is_written_of_weights(toy, weights, tmp_path):
 
 @pytest.mark.slow
 def test_a_new_format_is_written_of_an_onnx_file(toy, tmp_path):
-    written = convert_onnx(tiny_onnx(), tmp_path, None, ExportOptions("toy"))
+    written = convert_onnx(tiny_onnx(), tmp_path, None, ExportOptions("toy")).written
     assert written.output.read_text() == "tiny (96, 128) fp32" and written.output.name == "tiny.toy"
 
 

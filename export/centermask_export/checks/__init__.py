@@ -4,6 +4,7 @@
 outputs          what the network itself gives on real images: detections, matched as sets
 dense_outputs    the same of graph level `heads`: maps, cell by cell
 ap               box and mask AP on a data set, where one is given
+comparison       the images and the device of all comparisons
 against_weights  runs these in turn for an artefact and the weights it came from
 objects          what a user sees, of any two artefacts: `centermask compare`
 """

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,31 +14,17 @@ from numpy.typing import NDArray
 from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
 from centermask.opening import open_network
-from centermask_export.batches import images_of
 from centermask_export.checks import Checks
 from centermask_export.checks.ap import ApReport, compare_ap
+from centermask_export.checks.comparison import ON_CPU
 from centermask_export.checks.dense_outputs import compare_heads
 from centermask_export.checks.fixed_batch import Repeated
 from centermask_export.checks.outputs import OutputsReport, compare_networks
 from centermask_export.onnx_file import read_spec
 from centermask_export.to_fp16 import half_precision
-from centermask_runtime.device import CPU, Device
-from centermask_runtime.errors import DataError
 from centermask_runtime.networks.network import Network
 from centermask_runtime.packages import is_installed
 from centermask_runtime.spec import ModelSpec
-
-IMAGES = Path(__file__).parent / "images"  # CC0; real pixels make real activations
-IMAGES_AT_MOST = 16
-ON_CPU = Device.of(CPU)
-
-
-def comparison_images(source: Path | None) -> list[NDArray[np.uint8]]:
-    """The images uint8 [h, w, 3] BGR that outputs are compared on. Raises DataError where there are none."""
-    images = list(itertools.islice(images_of(source or IMAGES), IMAGES_AT_MOST))
-    if not images:
-        raise DataError(f"{source} has no image to compare outputs on; give a folder with .jpg or .png files.")
-    return images
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ class OutputsReport:
     outputs: tuple[OutputDifference, ...]
     alone: float = 0.0  # share of the detections of both that may be unmatched
     artefact: str = "ONNX Runtime"  # what ran it, for people
+    source: str = "PyTorch"  # what it was compared with, for people
 
     @property
     def ok(self) -> bool:

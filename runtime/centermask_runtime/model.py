@@ -49,7 +49,8 @@ class CenterMask(Closing):
         model("clip.mp4").save("out")  # clip.mp4 with masks, and predictions.json
 
     Several threads may call one model at once. A process that is forked opens it again by itself at its first call; on
-    a GPU that cannot be, and one sentence says so. Pickle takes its arguments, so that another process opens it anew.
+    a GPU and by OpenVINO that cannot be, and one sentence says so. Pickle takes its arguments, so that another
+    process opens it anew.
     """
 
     _open_pipeline: ClassVar[PipelineOpener] = staticmethod(open_pipeline)

@@ -41,6 +41,8 @@ def open_source(source: Any) -> Source:
         isinstance(part, (str, Path)) and not is_address(part) for part in source
     ):
         return FileSource.of_list(source)
+    if isinstance(source, (list, tuple, set, frozenset, np.ndarray)) and not len(source):
+        raise DataError("The list of images is empty: give at least one image.")
     if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray, memoryview, dict, Frame)):
         return ArraySource(source)
     raise UsageError(

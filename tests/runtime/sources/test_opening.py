@@ -93,6 +93,12 @@ def test_a_path_that_cannot_be_is_one_short_sentence(name):
         assert len(said) < 600 and "\n" not in said and "\0" not in said and said.endswith("."), said
 
 
+@pytest.mark.parametrize("empty", [[], (), set(), np.zeros((0, 4, 5, 3), np.uint8)])
+def test_an_empty_collection_is_one_sentence(empty):
+    with pytest.raises(DataError, match="The list of images is empty: give at least one"):
+        open_source(empty)
+
+
 def test_bytes_in_every_coat_are_a_path_or_refused(folder):
     class BytesPath:
         def __fspath__(self):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from centermask import opening
+from centermask.released import released_models
 from centermask_runtime import model as runtime
 from centermask_runtime.device import AUTO, Device
 from centermask_runtime.errors import UsageError, did_you_mean
@@ -39,6 +40,10 @@ class CenterMask(runtime.CenterMask):
     """
 
     _open_pipeline: ClassVar[PipelineOpener] = staticmethod(opening.open_pipeline)
+
+    @staticmethod
+    def _is_name(model: str) -> bool:
+        return model in released_models()
 
 
 def evaluate(

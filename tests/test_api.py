@@ -97,6 +97,14 @@ def test_a_name_goes_to_another_process_as_a_name(nuclei, crops):
         assert_same(again(crops[0]), nuclei(crops[0]))
 
 
+def test_a_file_that_is_called_as_a_released_model_does_not_take_its_place(crops, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nuclei").mkdir()
+    with CenterMask("nuclei") as model, pickle.loads(pickle.dumps(model)) as again:
+        assert repr(again) == "CenterMask('nuclei')"
+        assert_same(again(crops[0]), model(crops[0]))
+
+
 # ---- evaluate and export --------------------------------------------------------------------------------------------
 
 
@@ -163,7 +171,7 @@ def test_an_export_that_makes_no_sense_is_one_sentence(weights, tmp_path, option
         ("nucleii", NUCLEI, {}, ModelError, "did you mean 'nuclei'"),
         ("tiny", "no such data", {}, DataError, "no such data"),
         ("tiny", NUCLEI, {"split": "tset"}, DataError, "tset"),
-        (7, NUCLEI, {}, UsageError, "named by a path or a name, not by int"),
+        (7, NUCLEI, {}, UsageError, "A model is named by its path, not by int"),
         ("tiny", 7, {}, UsageError, "a folder, a name or a Dataset, not int"),
         ("tiny", NUCLEI, {"conf": 3}, UsageError, "conf must be"),
         ("tiny", NUCLEI, {"device": "gpu"}, UsageError, "There is no device 'gpu'"),

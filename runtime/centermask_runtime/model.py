@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from centermask_runtime.arguments import path_of
 from centermask_runtime.closing import Closing
 from centermask_runtime.device import AUTO, Device, check_threads
-from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.errors import DataError, UsageError, first_line
 from centermask_runtime.images import frame_of, is_pil_image
 from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import Network
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     Picture = NDArray[Any] | Image | Nv12Frame
-    OneOfList = TypeVar("OneOfList", bound=NDArray[Any] | Image | Nv12Frame | str | Path)
+    OneOfList = TypeVar("OneOfList", bound=NDArray[Any] | Image | Nv12Frame | str | os.PathLike[str])
 
 PART = 32  # images of a list that are in memory at once
 
@@ -57,7 +59,7 @@ class CenterMask(Closing):
 
     def __init__(
         self,
-        model: str | Path | Network,
+        model: str | os.PathLike[str] | Network,
         *,
         device: str | int | Device = AUTO,
         conf: float | None = None,
@@ -82,7 +84,11 @@ class CenterMask(Closing):
             classes = tuple(classes)  # it may be opened again
         self._model, self._device, self._threads = model, Device.of(device), threads
         self._selection = SelectionWords(conf=conf, mask_threshold=mask_threshold, max_det=max_det, classes=classes)
-        if isinstance(model, (str, Path)):
+        if isinstance(model, (str, os.PathLike)):
+            path = path_of(model, "A model")
+            if path.exists() and not self._is_name(str(model)):
+                path = path.absolute()  # it may be opened again after os.chdir, and in another process
+            self._model = model = path
             opener = partial(self._open_pipeline, model, self._device, threads, **self._selection)
             self._pipeline = PerProcess(opener, str(model))
         elif hasattr(model, "run") and hasattr(model, "spec"):
@@ -111,7 +117,7 @@ class CenterMask(Closing):
     def __call__(self, source: Picture) -> Instances: ...  # type: ignore[overload-overlap]  # arrays are iterable, too
 
     @overload
-    def __call__(self, source: str | Path) -> Instances | Results: ...
+    def __call__(self, source: str | os.PathLike[str]) -> Instances | Results: ...
 
     @overload
     def __call__(self, source: list[OneOfList] | tuple[OneOfList, ...]) -> list[Instances]: ...  # type: ignore[overload-overlap]
@@ -129,12 +135,12 @@ class CenterMask(Closing):
         Raises DataError for what cannot be read and for arrays that are no frames, UsageError after close().
         """
         pipeline = self._pipeline.get()
-        if isinstance(source, os.PathLike):
-            source = Path(os.fsdecode(source))
         if isinstance(source, (np.ndarray, Nv12Frame)) or is_pil_image(source):
             return pipeline(_frame(source))
         if isinstance(source, (list, tuple)):
             return _all(pipeline, source)
+        if isinstance(source, os.PathLike):
+            source = Path(os.fsdecode(source))
         opened = open_source(source)
         if not isinstance(source, (str, Path)) or not _is_one_image(source, opened.info):
             return Results(pipeline, opened)
@@ -149,15 +155,27 @@ class CenterMask(Closing):
         """Gives back memory and devices. A call after it is refused."""
         self._pipeline.close()
 
+    @staticmethod
+    def _is_name(model: str) -> bool:
+        """Whether it is a released model's name, whatever files there are: here none is."""
+        return False
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._model)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if not isinstance(self._model, (str, Path)):
+        if not isinstance(self._model, Path):
             raise UsageError("A model of an opened Network cannot go to another process: open it there from its file.")
-        path = Path(self._model)
-        model = str(path.absolute()) if path.exists() else str(self._model)  # the other may work in another folder
-        return _open_again, (type(self), model, {"device": self._device, "threads": self._threads, **self._selection})
+        cls, model = type(self), str(self._model)
+        arguments: dict[str, Any] = {"device": self._device, "threads": self._threads, **self._selection}
+        try:
+            inspect.signature(cls).bind(model, **arguments)
+        except TypeError as error:
+            raise UsageError(
+                f"{cls.__name__} does not take what CenterMask takes ({first_line(error)}), so it cannot go to another "
+                "process: give it a __reduce__ of its own."
+            ) from error
+        return _open_again, (cls, model, arguments)
 
 
 def _open_again(cls: type[CenterMask], model: str, arguments: dict[str, Any]) -> CenterMask:
@@ -175,7 +193,11 @@ def _all(pipeline: FramePipeline, pictures: Sequence[Any]) -> list[Instances]:
         frames = []
         for place, picture in enumerate(pictures[first : first + PART], first):
             try:
-                frames.append(image_behind(picture) if isinstance(picture, (str, Path)) else _frame(picture))
+                frames.append(
+                    image_behind(Path(os.fsdecode(picture)) if isinstance(picture, os.PathLike) else picture)
+                    if isinstance(picture, (str, os.PathLike))
+                    else _frame(picture)
+                )
             except DataError as error:
                 raise DataError(f"Picture {place} of the list, counted from 0: {error}") from error
         found += pipeline.many(frames)

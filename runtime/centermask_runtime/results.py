@@ -8,9 +8,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from centermask_runtime.arguments import check_flags, path_of
 from centermask_runtime.closing import Closing
 from centermask_runtime.errors import UsageError
 from centermask_runtime.pipeline.frame import FramePipeline
@@ -75,7 +75,7 @@ class Results(Closing, Iterator[Result]):
 
     def save(
         self,
-        folder: str | Path,
+        folder: str | os.PathLike[str],
         *,
         pictures: bool = True,
         style: DrawStyle = DEFAULT_STYLE,
@@ -91,8 +91,10 @@ class Results(Closing, Iterator[Result]):
         Raises UsageError where results were taken already, where a picture would overwrite the source, or where the
         folder cannot be written; DataError where nothing can be read.
         """
-        if not isinstance(folder, (str, Path)):
-            raise UsageError(f"Results are saved into a folder, named by its path, not into {type(folder).__name__}.")
+        path = path_of(folder, "A folder")
+        check_flags(pictures=pictures, json=json)
+        if progress is not None and not callable(progress):
+            raise UsageError(f"progress must be a function of a result, not {type(progress).__name__}.")
         if not isinstance(style, DrawStyle):
             raise UsageError(f"style must be a DrawStyle, not {type(style).__name__}; pictures=False leaves them out.")
         with self._reading():
@@ -101,12 +103,15 @@ class Results(Closing, Iterator[Result]):
             self._results = iter(())
             try:
                 style_or_none = style if pictures else None
-                sinks = outputs(Path(folder), self.info, self._pipeline.spec, style=style_or_none, json=json)
+                sinks = outputs(path, self.info, self._pipeline.spec, style=style_or_none, json=json)
                 summary = run(self._pipeline, self._source, sinks, tracker=self._tracker, progress=progress)
             finally:
                 self._closed = True
-        summary.output = Path(folder)
+        summary.output = path
         return summary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise UsageError("Results are read in one process: open the model in the other one, and call it there.")
 
     def close(self) -> None:
         """Closes the source, at once or when the thread that reads has its result. Twice is as once.

@@ -310,6 +310,49 @@ def test_an_opened_network_does_not_go_to_another_process():
         pickle.dumps(opened)
 
 
+class Named(os.PathLike):
+    """A path of another library's class."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def test_any_path_names_a_model_and_a_source(folder, truth):
+    with CenterMask(Named(tiny_onnx()), conf=CONF) as opened:
+        assert_same(opened(Named(folder / "0.png")), truth[0])
+        assert_same(opened([Named(folder / "1.png")])[0], truth[1])
+        assert isinstance(opened(Named(folder)), Results)
+
+
+@pytest.mark.process
+def test_a_relative_path_stays_the_file_that_was_opened(pictures, truth, monkeypatch, tmp_path):
+    monkeypatch.chdir(tiny_onnx().parent)
+    relative = CenterMask("tiny.onnx", conf=CONF)
+    monkeypatch.chdir(tmp_path)
+    with pickle.loads(pickle.dumps(relative)) as again:
+        assert_same(again(pictures[0]), truth[0])
+    if hasattr(os, "fork"):
+        assert in_child(lambda: assert_same(relative(pictures[0]), truth[0])) == "None"
+
+
+class Configured(CenterMask):
+    def __init__(self, settings: dict[str, float]) -> None:
+        super().__init__(tiny_onnx(), **settings)
+
+
+def test_a_subclass_with_arguments_of_its_own_is_told_what_pickle_needs():
+    with Configured({"conf": CONF}) as own, pytest.raises(UsageError, match=r"Configured .* a __reduce__ of its own"):
+        pickle.dumps(own)
+
+
+def test_results_do_not_go_to_another_process(model, pictures):
+    with pytest.raises(UsageError, match="Results are read in one process"):
+        pickle.dumps(model(iter(pictures)))
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
@@ -351,6 +394,8 @@ def test_an_iterable_of_something_else_is_refused_at_that_picture(model, picture
         ("nuclei", {}, ModelError, "from centermask import CenterMask"),
         (None, {}, UsageError, "a path, a name or a Network, not from NoneType"),
         (7, {}, UsageError, "not from int"),
+        ("", {}, UsageError, "A model is named by its path, not by nothing"),
+        ("a\0b.onnx", {}, UsageError, "text with a NUL in it"),
         ("tiny", {"device": "gpu"}, UsageError, "There is no device 'gpu'"),
         ("tiny", {"device": None}, UsageError, "There is no device None"),
         ("tiny", {"conf": 2}, UsageError, "conf must be a number between 0 and 1, not 2"),

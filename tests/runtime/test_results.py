@@ -255,7 +255,7 @@ def test_nothing_is_empty_results(model, tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"folder": None}, "into a folder, named by its path, not into NoneType"),
+        ({"folder": None}, "A folder is named by its path, not by NoneType"),
         ({"folder": "out", "style": None}, "style must be a DrawStyle, not NoneType"),
     ],
 )
@@ -277,3 +277,20 @@ def test_the_sample_clip_runs_as_results(model):
     results = model(ROOT / "samples" / "nuclei_scan.mp4")
     assert results.info.count == 300 and next(results).instances.frame_hw == results.info.size_hw
     results.close()
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "sentence"),
+    [
+        (None, {}, "A folder is named by its path, not by NoneType"), ("", {}, "not by nothing"), (b"out", {}, "bytes"),
+        ("a\0b", {}, "a NUL"), ("out", {"json": "yes"}, "json must be True or False, not 'yes'"),
+        ("out", {"pictures": None}, "pictures must be True or False, not None"), ("out", {"style": 3}, "a DrawStyle"),
+        ("out", {"progress": 3}, "progress must be a function of a result, not int"),
+    ],
+)  # fmt: skip
+def test_nothing_is_saved_of_wrong_arguments(model, tmp_path, monkeypatch, folder, options, sentence):
+    monkeypatch.chdir(tmp_path)
+    results = model(iter(frames(1)))
+    with pytest.raises(UsageError, match=sentence):
+        results.save(folder, **options)
+    assert list(tmp_path.iterdir()) == [] and len(list(results)) == 1

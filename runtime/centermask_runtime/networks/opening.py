@@ -11,8 +11,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from centermask_runtime.arguments import path_of
 from centermask_runtime.device import ENGINE_SUFFIXES, Device, check_threads
-from centermask_runtime.errors import ModelError, UsageError, first_line
+from centermask_runtime.errors import ModelError, first_line
 from centermask_runtime.packages import need
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def find_file(model: str | Path, suffixes: Sequence[str] = MODEL_SUFFIXES) -> Pa
     Raises ModelError where a file of these suffixes is named and not there, or a folder holds not one .xml; UsageError
     for what is neither path nor text.
     """
-    if not isinstance(model, (str, Path)):
-        raise UsageError(f"A model is named by a path or a name, not by {type(model).__name__}.")
-    path = Path(model)
+    path = path_of(model, "A model")
     if path.suffix in suffixes:
         if not path.is_file():
             raise ModelError(f"There is no model file {path}.")

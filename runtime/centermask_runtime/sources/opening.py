@@ -38,9 +38,9 @@ def open_source(source: Any) -> Source:
     if is_pil_image(source) or (isinstance(source, np.ndarray) and source.ndim < 4):
         return ArraySource([source])
     if isinstance(source, (list, tuple)) and all(
-        isinstance(part, (str, Path)) and not is_address(part) for part in source
+        isinstance(part, os.PathLike) or (isinstance(part, str) and not is_address(part)) for part in source
     ):
-        return FileSource.of_list(source)
+        return FileSource.of_list([Path(os.fsdecode(part)) for part in source])
     if isinstance(source, (list, tuple, set, frozenset, np.ndarray)) and not len(source):
         raise DataError("The list of images is empty: give at least one image.")
     if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray, memoryview, dict, Frame)):

@@ -2,7 +2,8 @@
 """What Python code calls: CenterMask, which opens weights and released models too, and evaluation and export.
 
 `from centermask import ...` is the way in; `train` is there too, from training/start.py. The functions do what the
-commands do, without printing anything, and take the words of their options.
+commands do and take the words of their options. evaluate and export print nothing; train shows its progress unless it
+is told to be quiet.
 """
 
 from __future__ import annotations

@@ -109,6 +109,13 @@ def _take_one_thread() -> None:
     _FORKED.append(os.getpid())
 
 
+def _gpus_found(gpus: int) -> str:
+    """In words: no GPU here; one GPU here, cuda:0; 2 GPUs here, cuda:0 to cuda:1."""
+    if not gpus:
+        return "no GPU here"
+    return "one GPU here, cuda:0" if gpus == 1 else f"{gpus} GPUs here, cuda:0 to cuda:{gpus - 1}"
+
+
 def _torch_device(device: Device) -> str:
     """PyTorch's name for the device. Raises UsageError where it has no such GPU."""
     import torch
@@ -116,7 +123,7 @@ def _torch_device(device: Device) -> str:
     gpus = torch.cuda.device_count() if device.kind != CPU and torch.cuda.is_available() else 0
     if device.kind == CUDA and device.index >= gpus:
         raise UsageError(
-            f"Device cuda:{device.index} was asked for, but PyTorch finds {gpus or 'no'} GPU{'s' * (gpus > 1)} here, "
-            "counted from 0; use another, or device cpu."
+            f"Device cuda:{device.index} was asked for, but PyTorch finds {_gpus_found(gpus)}; use "
+            f"{'one of them, or ' if gpus else ''}device cpu."
         )
     return f"cuda:{device.index}" if gpus else "cpu"

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
-from centermask.cli.options import model_option, open_dataset
+from centermask.cli.completion import complete_model
+from centermask.cli.options import open_dataset
 from centermask.cli.tables import bar, outputs_table
 from centermask_export.checks import MAX_AP_DROP, CheckError, Checks
 from centermask_export.checks.outputs import OutputsReport
@@ -47,7 +48,12 @@ def only(option: str, text: str) -> str:
 
 
 @click.command()
-@model_option
+@click.option(
+    "--model",
+    required=True,
+    shell_complete=complete_model,
+    help="Weights (.safetensors), a released model's name, or an exported .onnx file for what is made of one.",
+)
 @click.option(
     "--format",
     "format_",

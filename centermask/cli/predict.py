@@ -12,9 +12,9 @@ from centermask.cli.options import default_model_option, device_options, model_o
 from centermask.cli.tables import bar
 from centermask.opening import open_pipeline
 from centermask_runtime.device import Device
-from centermask_runtime.errors import UsageError
+from centermask_runtime.errors import UsageError, counted
 from centermask_runtime.predict import Result, outputs, run
-from centermask_runtime.reference.overlay import DrawStyle
+from centermask_runtime.reference.overlay import MOST_LABELS, DrawStyle
 from centermask_runtime.sources.addresses import is_address
 from centermask_runtime.sources.opening import open_source
 from centermask_runtime.sources.source import Source
@@ -31,7 +31,12 @@ from centermask_runtime.sources.source import Source
 @click.option("--classes", help="Only these classes, by name or number, comma-separated.")
 @click.option("--save/--no-save", default=True, show_default=True, help="Write drawn pictures or the video.")
 @click.option("--boxes/--no-boxes", default=True, show_default=True, help="Draw boxes.")
-@click.option("--labels/--no-labels", default=True, show_default=True, help="Draw class names and scores.")
+@click.option(
+    "--labels/--no-labels",
+    default=True,
+    show_default=True,
+    help=f"Draw names and scores, where a frame has at most {MOST_LABELS} objects.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON line, last.")
 @device_options
 @threads_option
@@ -71,7 +76,8 @@ def predict(
         for sentence in summary.skipped:
             click.echo(f"Skipped: {sentence}", err=True)
     click.echo(
-        f"{summary.objects} objects in {summary.frames} frames, {summary.fps:.1f} FPS of the pipeline on "
+        f"{counted(summary.objects, 'object')} in {counted(summary.frames, 'frame')}, "
+        f"{summary.fps:.1f} FPS of the pipeline on "
         f"{description}; results in {summary.output}",
         err=as_json,
     )

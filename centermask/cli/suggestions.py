@@ -33,6 +33,8 @@ COMMANDS_ELSEWHERE = {  # what it is called elsewhere -> here
     "--version": "version",
 }
 
+NOT_YET = "track tracking serve pose classify"
+
 OPTIONS_ELSEWHERE = {  # what it is called elsewhere -> what it is called here, named where the command has it
     "--weights --checkpoint --ckpt --engine --onnx": "--model --weights",
     "--model --pretrained": "--config --weights --model",
@@ -92,6 +94,8 @@ WITH_A_CONFIG = {  # what other tools have where they train, and the key of the 
 def unknown_command(name: str, known: Sequence[str]) -> str:
     """The sentence about a command that does not exist."""
     meant = next((here for here, words in COMMANDS_ELSEWHERE.items() if name.lower() in words.split()), None)
+    if name.lower() in NOT_YET.split():
+        return f"There is no command '{name}' yet. centermask --help lists all."
     near = meant or _alike(name.lower(), known)
     advice = f"Did you mean '{near}'?" if near else "centermask --help lists all."
     return f"No such command '{name}'. {advice}"

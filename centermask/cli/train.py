@@ -16,6 +16,7 @@ from centermask.cli.tables import metrics_table, weights_table
 from centermask.config import load_config, shortcut_overrides
 from centermask.opening import find_model
 from centermask.training.interrupt import Terminated
+from centermask_runtime.device import AUTO, CPU, Device
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.packages import need
 
@@ -51,7 +52,11 @@ TERMINATED = 143  # 128 + SIGTERM, as shells have it
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any other value of the config; may be repeated."
 )
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
+    "--device",
+    default=AUTO,
+    show_default=True,
+    metavar="DEVICE",
+    help="auto, cpu, cuda, or the number of a GPU, as cuda:1 or 1.",
 )
 @click.option(
     "--num-gpus", type=click.IntRange(min=1), help="GPUs of this machine (default: 1; under torchrun, its own)."
@@ -77,12 +82,13 @@ def train(
 
     On several machines start it with torchrun, the same command on each.
     """
+    place = Device.of(device)
     need("lightning_fabric", "train", "training")
     if plots:
         need("matplotlib", "train", "drawing plots; or train with --no-plots")
     if tensorboard:
         need("tensorboard", "train", "--tensorboard")
-    if num_gpus is not None and device == "cpu":
+    if num_gpus is not None and place.kind == CPU:
         raise UsageError(
             f"--num-gpus {num_gpus} makes no sense with --device cpu; start processes on the CPU with torchrun "
             "--nproc-per-node N -m centermask train ..."
@@ -106,10 +112,10 @@ def train(
 
     display = open_display(quiet=quiet)
     if resume is not None:
-        trainer = resumed_trainer(RunFolder(resume), device=device, devices=num_gpus, display=display)
+        trainer = resumed_trainer(RunFolder(resume), device=place, devices=num_gpus, display=display)
     else:
         run = RunFolder.choose(output, name or settings.name)
-        trainer = Trainer(settings, train_set, val_set, run, device=device, devices=num_gpus, display=display)
+        trainer = Trainer(settings, train_set, val_set, run, device=place, devices=num_gpus, display=display)
         if start is not None:
             report = trainer.start_from(start)
             Console(quiet=quiet or not trainer.group.main).print(weights_table(report))
@@ -121,7 +127,8 @@ def train(
         if not is_main:
             raise SystemExit from None
         again = f"; go on with: centermask train --resume {run.path}" if run.checkpoint.exists() else ""
-        click.echo(f"Stopped after step {trainer.state.step}{again}", err=True)
+        where = "before the mask threshold was chosen, after" if trainer.is_finished() else "after"
+        click.echo(f"Stopped {where} step {trainer.state.step}{again}", err=True)
         if isinstance(stopped, Terminated):
             raise SystemExit(TERMINATED) from None
         raise

@@ -73,6 +73,11 @@ def evaluate(
     return Evaluation(coco_ap(truth, results, network.spec.max_detections), results)
 
 
+def threshold_images(dataset: Dataset) -> range:
+    """The images that a mask threshold is chosen on, spread over the data set."""
+    return range(0, len(dataset), -(-len(dataset) // THRESHOLD_IMAGES))
+
+
 def choose_mask_threshold(
     network: Network, dataset: Dataset, *, progress: Progress = silent, share: Share | None = None
 ) -> tuple[float, dict[float, float]]:
@@ -82,7 +87,7 @@ def choose_mask_threshold(
     equal.
     """
     ids = category_ids_for(network.spec, dataset)
-    chosen = range(0, len(dataset), -(-len(dataset) // THRESHOLD_IMAGES))
+    chosen = threshold_images(dataset)
     pipeline = Pipeline(network, Selection.of(network.spec, conf=SCORE_THRESHOLD))
     results: dict[float, list[dict[str, Any]]] = {threshold: [] for threshold in MASK_THRESHOLDS}
     share = share or Share()

@@ -23,26 +23,34 @@ from lightning_fabric.strategies.strategy import Strategy
 from torch import distributed as dist
 
 from centermask.config import TrainConfig
-from centermask_runtime.errors import CenterMaskError, UsageError, did_you_mean
+from centermask_runtime.device import CPU, CUDA, Device
+from centermask_runtime.errors import CenterMaskError, UsageError
 
 Item = TypeVar("Item")
 
-DEVICES = ("auto", "cpu", "cuda")
 PATIENCE = timedelta(hours=12)  # of a process that waits for another
 
 
-def open_fabric(train: TrainConfig, device: str, devices: int | None = None) -> Fabric:
+def open_fabric(train: TrainConfig, device: str | int | Device, devices: int | None = None) -> Fabric:
     """Chooses devices; launch() starts the processes. Raises UsageError where something that is asked for is not here.
 
-    device: auto, cpu or cuda. devices: GPUs, or processes on the CPU, of this machine (default 1). Under torchrun the
-    processes run already and their number is torchrun's.
+    device: as Device.of reads it; a number above 0 chooses one GPU, and several are always the first ones. devices:
+    GPUs, or processes on the CPU, of this machine (default 1). Under torchrun the processes run already and their
+    number is torchrun's.
     """
-    if device not in DEVICES:
-        raise UsageError(f"Device '{device}' is unknown for training; {did_you_mean(device, DEVICES)}")
-    gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
-    if device == "cuda" and not gpus:
+    place = Device.of(device)
+    gpus = torch.cuda.device_count() if place.kind != CPU and torch.cuda.is_available() else 0
+    if place.kind == CUDA and not gpus:
         raise UsageError("A training on a GPU (device cuda) was asked for, but PyTorch finds none here; use cpu.")
-    here, machines = _processes_asked_for(device, devices, gpus)
+    if place.index and place.index >= gpus:
+        raise UsageError(
+            f"Device cuda:{place.index} was asked for, but the last GPU here is cuda:{gpus - 1}; use that."
+        )
+    here, machines = _processes_asked_for(place.kind, devices, gpus)
+    if place.index and here * machines > 1:
+        raise UsageError(
+            f"Device cuda:{place.index} is one GPU, but {here * machines} processes were asked for; use device cuda."
+        )
     _check_machine(train, gpus, here * machines)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the ranks of all processes, line by line
     # A 1 x 1 convolution's weights are alike in both memory formats, which DDP takes for a mistake.
@@ -51,7 +59,7 @@ def open_fabric(train: TrainConfig, device: str, devices: int | None = None) -> 
     if here * machines > 1:
         strategy = DDPStrategy(gradient_as_bucket_view=True)
     return Fabric(
-        accelerator="cuda" if gpus else "cpu", devices=here, num_nodes=machines, strategy=strategy,
+        accelerator="cuda" if gpus else "cpu", devices=[place.index] if place.index else here, num_nodes=machines, strategy=strategy,
         precision=train.precision,  # type: ignore[arg-type]
     )  # fmt: skip
 

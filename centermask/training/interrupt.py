@@ -10,7 +10,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
-STOPPING = b"\nStopping after this step, then saving. Ctrl-C again stops at once.\n"
+STOPPING = "Stopping after this step, then saving."
 STDERR = 2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a cluster that wants its machine back sends the second
 
@@ -28,11 +28,12 @@ class DeferredInterrupt:
 
     def __init__(self, *, announce: bool = False) -> None:
         self._announce = announce
+        self._answer = STOPPING
         self._number: int | None = None
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
-        self._number = None
+        self._number, self._answer = None, STOPPING
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
         return self
@@ -43,6 +44,10 @@ class DeferredInterrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
         self._before = {}
+
+    def doing(self, answer: str) -> None:
+        """Takes another first sentence for the answer, where no step is under way."""
+        self._answer = answer
 
     @property
     def is_pending(self) -> bool:
@@ -62,4 +67,6 @@ class DeferredInterrupt:
         self._number = number
         if self._announce:
             with contextlib.suppress(OSError):  # closed
-                os.write(STDERR, STOPPING)  # not print(), which the signal may have interrupted
+                os.write(
+                    STDERR, f"\n{self._answer} Ctrl-C again stops at once.\n".encode()
+                )  # not print(), which the signal may have interrupted

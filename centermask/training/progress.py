@@ -20,6 +20,7 @@ from centermask.progress import progress_bar
 from centermask.training.optimizer import full_rate, learning_rate
 from centermask.training.run_folder import Row
 from centermask.training.state import TrainingState
+from centermask_runtime.errors import counted
 
 PARTS = ("mask", "heatmap", "size", "offset", "saliency")  # of the loss, what matters most first
 COLUMNS = (  # heading, key of a row, width: together no more than 80
@@ -99,7 +100,8 @@ class SpokenDisplay(TrainingDisplay):
         self.plan, self.device, train = plan, device, plan.samples.config.train
         from_step = f" from step {step + 1}" if step else ""
         self.say(
-            f"{run}: {plan.total_steps} steps in {plan.epochs} epochs, batch {train.batch}, on {device}{from_step}"
+            f"{run}: {counted(plan.total_steps, 'step')} in {counted(plan.epochs, 'epoch')}, batch {train.batch}, "
+            f"on {device}{from_step}"
         )
         if train.lr_batch not in (None, train.batch):
             self.say(

@@ -17,6 +17,7 @@ from centermask.training.progress import TrainingDisplay, open_display
 from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask.training.validation import TrainingResult
+from centermask_runtime.device import Device
 
 RUNS = Path("runs/train")
 
@@ -27,7 +28,7 @@ def train(
     *,
     run_folder: str | Path | None = None,
     weights: str | Path | None = None,
-    device: str = "auto",
+    device: str | int | Device = "auto",
     num_gpus: int | None = None,
     overrides: Sequence[str] = (),
     callbacks: Mapping[str, Callback] | None = None,
@@ -45,7 +46,7 @@ def train(
     data: a data set folder or name with the splits train and val, or the two data sets.
     run_folder: a new folder for the files of the run; by default the first free one of runs/train/<name of config>.
     weights: a file to start from, as model.pretrained reads them, or the name of a released model.
-    device: auto, cpu or cuda. num_gpus: GPUs of this machine, 1 by default; with more, your script runs once per GPU.
+    device: auto, cpu, cuda, or the number of a GPU. num_gpus: GPUs of this machine, 1 by default; with more, your script runs once per GPU.
     overrides: `section.key=value`, as load_config takes them. settings: short for some of them: epochs,
     steps, batch, lr, workers, seed, patience, and imgsz for a square input.
     callbacks: event -> function, see training.callbacks.
@@ -73,7 +74,11 @@ def train(
 
 
 def resumed_trainer(
-    run: RunFolder, *, device: str = "auto", devices: int | None = None, display: TrainingDisplay | None = None
+    run: RunFolder,
+    *,
+    device: str | int | Device = "auto",
+    devices: int | None = None,
+    display: TrainingDisplay | None = None,
 ) -> Trainer:
     """Opens the Trainer of a run that was stopped, with the run's own config and data, ready to go on.
 

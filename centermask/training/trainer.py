@@ -30,6 +30,7 @@ from centermask.training.run_folder import Row, RunFolder
 from centermask.training.state import TrainingState
 from centermask.training.step_source import StepInput, step_inputs
 from centermask.training.validation import NOT_MEASURED, TrainingResult, Validator, check_datasets
+from centermask_runtime.device import Device
 
 CHECK_EVERY = 20  # steps between looks at the loss at the latest; each look waits for the device
 
@@ -38,7 +39,7 @@ class Trainer:
     """One training of one config on one data set in one run folder, of which this may be one of several processes."""
 
     def __init__(
-        self, config: Config, train_set: Dataset, val_set: Dataset, run: RunFolder, *, device: str = "auto",
+        self, config: Config, train_set: Dataset, val_set: Dataset, run: RunFolder, *, device: str | int | Device = "auto",
         devices: int | None = None, augmented: bool = True, display: TrainingDisplay | None = None,
     ) -> None:  # fmt: skip
         """Starts the other processes when all of it goes together. device, devices: as in distributed.open_fabric."""
@@ -95,7 +96,7 @@ class Trainer:
             self.display.start(str(self.run.path), self.plan, self.state.step, self.device)
             try:
                 self._notify("on_train_start")
-                while not self._is_finished():
+                while not self.is_finished():
                     self._train_epoch(inputs)
                     self._end_epoch()
                     self.coordinator.poll()
@@ -112,7 +113,8 @@ class Trainer:
             self._notify("on_train_end")
             return self.result
 
-    def _is_finished(self) -> bool:
+    def is_finished(self) -> bool:
+        """Whether all epochs are done and saved; only the mask threshold is left to choose."""
         state = self.state
         has_all_steps = state.step == self.plan.total_steps and state.step_in_epoch == 0
         return has_all_steps or state.is_stale(self.config.train)

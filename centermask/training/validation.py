@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from centermask.data.dataset import Dataset
-from centermask.evaluation.evaluate import Evaluation, Share, choose_mask_threshold, evaluate
+from centermask.evaluation.evaluate import Evaluation, Share, choose_mask_threshold, evaluate, threshold_images
 from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights, save_weights
@@ -20,7 +20,7 @@ from centermask.training.distributed import Group
 from centermask.training.interrupt import DeferredInterrupt
 from centermask.training.progress import TrainingDisplay
 from centermask.training.run_folder import RunFolder
-from centermask_runtime.errors import DataError
+from centermask_runtime.errors import DataError, counted
 from centermask_runtime.spec import ModelSpec
 
 NOT_MEASURED = {kind: {"AP": math.nan, "AP50": math.nan} for kind in ("bbox", "segm")}
@@ -73,9 +73,12 @@ class Validator:
 
     def choose_threshold(self, run: RunFolder) -> TrainingResult:
         """Chooses the mask threshold on the best weights and writes it into the spec of both weights files."""
+        self.interrupt.doing("Stopping now: all steps are done and saved.")
         model, spec, config = load_weights(run.best)
         model = model.to(self.device)
         network = TorchNetwork(model, spec)
+        count = len(threshold_images(self.dataset))
+        self.display.say(f"Choosing the mask threshold on {counted(count, 'image')}.")
         threshold, table = choose_mask_threshold(network, self.dataset, progress=self._watched, share=self._share)
         with self.group.together() as main:
             for path in (run.last, run.best) if main else ():

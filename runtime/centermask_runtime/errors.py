@@ -68,6 +68,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(known)}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A count in words: 1 frame, 2 frames."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def some(values: Sequence[object]) -> str:
     """The first few values, for a sentence."""
     shown = ", ".join(str(value) for value in values[:5])

@@ -68,6 +68,8 @@ def test_an_option_without_a_counterpart_is_answered_with_what_to_do(arguments, 
         (("doctor", "--json-lines"), "No such option '--json-lines'."),
         (("--source", "x"), "No such option '--source'."),
         (("compare", "-x"), "No such option '-x'."),
+        (("track",), "There is no command 'track' yet. centermask --help lists all."),
+        (("serve",), "There is no command 'serve' yet. centermask --help lists all."),
         (("frobnicate",), "No such command 'frobnicate'. centermask --help lists all."),
     ],
 )

@@ -232,3 +232,17 @@ def test_sync_bn_between_processes_on_a_cpu_is_refused(shapes, tmp_path):
     Trainer(config, *sets, RunFolder(tmp_path), device="cpu")
     with pytest.raises(UsageError, match=r"train\.sync_bn works between GPUs only"):
         Trainer(config, *sets, RunFolder(tmp_path), device="cpu", devices=2)
+
+
+@pytest.mark.parametrize("device", ["cuda:1", 1, "1"])
+def test_a_training_takes_the_names_of_devices_that_a_prediction_takes(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="Device cuda:1 was asked for, but the last GPU here is cuda:0"):
+        open_fabric(CONFIG.train, device)
+    assert open_fabric(CONFIG.train, "cpu").device.type == "cpu"
+
+
+def test_a_device_that_no_one_has_is_refused_before_a_training():
+    with pytest.raises(UsageError, match="There is no device 'gpu'"):
+        open_fabric(CONFIG.train, "gpu")

@@ -207,3 +207,15 @@ def test_quiet_leaves_the_ap_and_the_path_of_the_weights(folder, tmp_path):
     assert title.startswith("The best weights, at their mask threshold of 0.")
     assert any("AP50" in line for line in table) and any("mask" in line for line in table) and len(table) == 6
     assert Path(path) == tmp_path / "tiny" / "weights" / "best.safetensors"
+
+
+@pytest.mark.process
+def test_what_follows_the_last_epoch_is_told_too(folder, tmp_path):
+    done = subprocess.run(
+        train(folder, tmp_path, "--epochs", "1"), capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "3 steps in 1 epoch, batch 2" in lines[0]
+    last_epoch = max(number for number, line in enumerate(lines) if line.startswith("epoch 1/1  loss"))
+    assert re.fullmatch(r"Choosing the mask threshold on \d+ images?\.", lines[last_epoch + 1])

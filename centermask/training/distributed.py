@@ -59,8 +59,8 @@ def open_fabric(train: TrainConfig, device: str | int | Device, devices: int | N
     if here * machines > 1:
         strategy = DDPStrategy(gradient_as_bucket_view=True)
     return Fabric(
-        accelerator="cuda" if gpus else "cpu", devices=[place.index] if place.index else here, num_nodes=machines, strategy=strategy,
-        precision=train.precision,  # type: ignore[arg-type]
+        accelerator="cuda" if gpus else "cpu", devices=[place.index] if place.index else here,
+        num_nodes=machines, strategy=strategy, precision=train.precision,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -46,7 +46,8 @@ def train(
     data: a data set folder or name with the splits train and val, or the two data sets.
     run_folder: a new folder for the files of the run; by default the first free one of runs/train/<name of config>.
     weights: a file to start from, as model.pretrained reads them, or the name of a released model.
-    device: auto, cpu, cuda, or the number of a GPU. num_gpus: GPUs of this machine, 1 by default; with more, your script runs once per GPU.
+    device: auto, cpu, cuda, or the number of a GPU.
+    num_gpus: GPUs of this machine, 1 by default; with more, your script runs once per GPU.
     overrides: `section.key=value`, as load_config takes them. settings: short for some of them: epochs,
     steps, batch, lr, workers, seed, patience, and imgsz for a square input.
     callbacks: event -> function, see training.callbacks.

@@ -40,7 +40,8 @@ class Trainer:
 
     def __init__(
         self, config: Config, train_set: Dataset, val_set: Dataset, run: RunFolder, *,
-        device: str | int | Device = "auto", devices: int | None = None, augmented: bool = True, display: TrainingDisplay | None = None,
+        device: str | int | Device = "auto", devices: int | None = None, augmented: bool = True,
+        display: TrainingDisplay | None = None,
     ) -> None:  # fmt: skip
         """Starts the other processes when all of it goes together. device, devices: as in distributed.open_fabric."""
         check_datasets(train_set, val_set)

@@ -124,6 +124,6 @@ def _torch_device(device: Device) -> str:
     if device.kind == CUDA and device.index >= gpus:
         raise UsageError(
             f"Device cuda:{device.index} was asked for, but PyTorch finds {_gpus_found(gpus)}; use "
-            f"{'one of them, or ' if gpus else ''}device cpu."
+            f"{('', 'that, or ', 'one of them, or ')[min(gpus, 2)]}device cpu."
         )
     return f"cuda:{device.index}" if gpus else "cpu"

@@ -75,3 +75,23 @@ def test_an_engine_does_not_run_on_the_cpu(tmp_path):
     (tmp_path / "a.engine").touch()
     with pytest.raises(UsageError, match="is an engine, which only a GPU runs"):
         open_network(Path(tmp_path / "a.engine"), Device.of("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said"),
+    [
+        (0, "Device cuda:5 was asked for, but PyTorch finds no GPU here; use device cpu."),
+        (1, "Device cuda:5 was asked for, but PyTorch finds one GPU here, cuda:0; use that, or device cpu."),
+        (
+            2,
+            "Device cuda:5 was asked for, but PyTorch finds 2 GPUs here, cuda:0 to cuda:1; use one of them, or device "
+            "cpu.",
+        ),
+    ],
+)
+def test_a_gpu_that_is_not_here_is_answered_with_those_that_are(gpus, said, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    with pytest.raises(UsageError) as refused:
+        open_network("nuclei", Device.of("cuda:5"))
+    assert str(refused.value) == said

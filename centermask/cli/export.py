@@ -31,7 +31,7 @@ from centermask_export.options import (
     parse_targets,
 )
 from centermask_export.refusals import takers
-from centermask_runtime.errors import UsageError
+from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.spec import GRAPH_LEVELS
 
 if TYPE_CHECKING:
@@ -47,6 +47,15 @@ def only(option: str, text: str) -> str:
     return f"{', '.join(takers(option))}: {text}"
 
 
+class FormatChoice(click.Choice[str]):
+    """The formats; a wrong one is answered with the nearest."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
+            self.fail(f"There is no format '{value}'; {did_you_mean(value, FORMATS)}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @click.option(
     "--model",
@@ -57,7 +66,7 @@ def only(option: str, text: str) -> str:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(tuple(FORMATS)),
+    type=FormatChoice(tuple(FORMATS)),
     default="onnx",
     show_default=True,
     help="See: centermask formats.",

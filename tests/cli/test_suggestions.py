@@ -101,6 +101,11 @@ def test_a_value_without_its_option_is_answered_with_the_right_form(arguments, s
     assert sentence(capsys, *arguments) == said
 
 
+def test_the_nearest_format_is_proposed(capsys):
+    said = sentence(capsys, "export", "--model", "nuclei", "--format", "onxx")
+    assert said.endswith("There is no format 'onxx'; did you mean 'onnx'?")
+
+
 def test_the_usage_of_the_command_comes_before_the_sentence(capsys):
     with pytest.raises(SystemExit):
         main(["predict", "--iou", "0.5"])

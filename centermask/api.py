@@ -9,6 +9,7 @@ is told to be quiet.
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from centermask import opening
 from centermask.released import released_models
 from centermask_runtime import model as runtime
+from centermask_runtime.arguments import check_function, check_text, number, path_of
 from centermask_runtime.device import AUTO, Device
 from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.packages import need
@@ -69,6 +71,7 @@ def evaluate(
     Raises UsageError, DataError or ModelError.
     """
     need("pycocotools", "train", "computing AP")
+    _check_measuring(split, progress)
     from centermask.evaluation import evaluate as evaluation
 
     dataset = _dataset(data, split)
@@ -121,20 +124,28 @@ def export(
     from centermask_export.export import export as export_any
     from centermask_export.options import ExportOptions
 
+    _check_measuring(split, progress)
+    if max_ap_drop is not None:
+        number("max_ap_drop", max_ap_drop, 0, 1)
     known = [field.name for field in dataclasses.fields(ExportOptions)]
     for name in options.keys() - set(known):
         raise UsageError(f"An export has no option '{name}'; {did_you_mean(name, known)}")
     wanted = ExportOptions(
         format=format, precision=precision, imgsz=None if imgsz is None else _size(imgsz), batch=batch,
-        dynamic=dynamic, calib_data=None if calib_data is None else Path(calib_data), **options,
+        dynamic=dynamic, calib_data=None if calib_data is None else path_of(calib_data, "calib_data"), **options,
     )  # fmt: skip
-    if output is not None and not isinstance(output, (str, Path)):
-        raise UsageError(f"output is the path of a file or folder, not {type(output).__name__}.")
+    place = None if output is None else path_of(output, "output")
+    images = None if source is None else path_of(source, "source")
     dataset = None if verify is None else _dataset(verify, split)
     drop = MAX_AP_DROP if max_ap_drop is None else max_ap_drop
-    checks = Checks(None if source is None else Path(source), dataset, drop, progress)
-    report = export_any(model, wanted, None if output is None else Path(output), checks)
+    checks = Checks(images, dataset, drop, progress)
+    report = export_any(model, wanted, place, checks)
     return Exported(report.written.output, report.written.precision, report.outputs, report.ap)
+
+
+def _check_measuring(split: Any, progress: Any) -> None:
+    check_text(split=split)
+    check_function("progress", progress)
 
 
 def _size(imgsz: Any) -> tuple[int, int]:
@@ -148,8 +159,8 @@ def _dataset(data: str | Path | Dataset, split: str) -> Dataset:
     from centermask.data.dataset import Dataset, load_dataset
     from centermask.data.formats.layouts import find_dataset, find_split
 
-    if isinstance(data, (str, Path)):
-        return load_dataset(find_split(find_dataset(Path(data)), split))
+    if isinstance(data, (str, os.PathLike)):
+        return load_dataset(find_split(find_dataset(path_of(data, "A data set")), split))
     if not isinstance(data, Dataset):
         raise UsageError(f"A data set is a folder, a name or a Dataset, not {type(data).__name__}.")
     return data

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from centermask.config import Config, load_config, parse_config, shortcut_overrides
+from centermask.config import SHORTCUTS, Config, load_config, parse_config, shortcut_overrides
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_dataset, find_split
 from centermask.opening import find_model
@@ -17,9 +19,13 @@ from centermask.training.progress import TrainingDisplay, open_display
 from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask.training.validation import TrainingResult
+from centermask_runtime.arguments import check_flags, check_function, check_text, number, path_of, short, whole
 from centermask_runtime.device import Device
+from centermask_runtime.errors import UsageError
 
 RUNS = Path("runs/train")
+LONGEST_SIDE = 1 << 14  # pixels of a network's input
+LARGEST_SETTING = 1e12
 
 
 def train(
@@ -55,23 +61,53 @@ def train(
 
     Raises UsageError, DataError or ModelError before a file is written, and CenterMaskError if the training fails.
     """
+    _check_call(config, data, device, num_gpus, overrides, callbacks, settings)
+    check_flags(plots=plots, tensorboard=tensorboard, quiet=quiet)
+    run_folder = None if run_folder is None else path_of(run_folder, "run_folder")
+    weights = None if weights is None else path_of(weights, "weights")
     changes = (*shortcut_overrides(settings), *overrides)
     if isinstance(config, Config):
         config = parse_config(config.to_yaml(), "the config", changes)
     else:
-        config = load_config(config, changes)
+        config = load_config(path_of(config, "config"), changes)
     if not isinstance(data, tuple):
-        folder = find_dataset(Path(data))
+        folder = find_dataset(path_of(data, "data"))
         data = load_dataset(find_split(folder, "train")), load_dataset(find_split(folder, "val"))
-    run = RunFolder.choose(RUNS, config.name) if run_folder is None else RunFolder(Path(run_folder))
+    run = RunFolder.choose(RUNS, config.name) if run_folder is None else RunFolder(run_folder)
     trainer = Trainer(config, *data, run, device=device, devices=num_gpus, display=open_display(quiet=quiet))
     if weights is not None:
-        is_name = not Path(weights).suffix and not Path(weights).exists()
-        trainer.display.say(str(trainer.start_from(find_model(weights) if is_name else Path(weights))))
+        is_name = not weights.suffix and not weights.exists()
+        trainer.display.say(str(trainer.start_from(find_model(weights) if is_name else weights)))
     add_listeners(trainer.callbacks, plots=plots, tensorboard=tensorboard)
     for event, function in (callbacks or {}).items():
         trainer.callbacks.add(event, function)
     return trainer.fit()
+
+
+def _check_call(
+    config: Any, data: Any, device: Any, num_gpus: Any, overrides: Any, callbacks: Any, settings: Mapping[str, Any]
+) -> None:
+    """Refuses arguments of a kind that cannot be, before anything is read."""
+    if not isinstance(config, (Config, str, os.PathLike)):
+        raise UsageError(f"config must be a name, a YAML file or a Config, not {short(config)}.")
+    pair = isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Dataset) for part in data)
+    if not pair and not isinstance(data, (str, os.PathLike)):
+        raise UsageError(f"data must be a folder, a name, or two Datasets in a tuple, not {short(data)}.")
+    Device.of(device)
+    if num_gpus is not None:
+        whole("num_gpus", num_gpus, 1)
+    if not isinstance(overrides, (tuple, list)):
+        raise UsageError(f"overrides must be a list of texts, as ['train.lr=1e-4'], not {short(overrides)}.")
+    check_text(**{f"overrides[{place}]": override for place, override in enumerate(overrides)})
+    if callbacks is not None and not isinstance(callbacks, Mapping):
+        raise UsageError(f"callbacks must be a dict of events and functions, not {short(callbacks)}.")
+    for event, function in (callbacks or {}).items():
+        check_function(f"The callback of {event}", function)
+    for name, value in settings.items():
+        if value is not None and name in SHORTCUTS:
+            number(name, value, 0, LARGEST_SETTING)
+    if settings.get("imgsz") is not None:
+        whole("imgsz", settings["imgsz"], 1, LONGEST_SIDE)
 
 
 def resumed_trainer(

@@ -7,10 +7,13 @@ What a format can be of all this stands in the table of formats; refusals.py com
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from centermask_runtime.arguments import check_flags, check_text, number, path_of, short, whole
 from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.spec import ModelSpec
 
@@ -20,6 +23,9 @@ DEFAULT_OPSET = 18  # newer ones lack kernels in ONNX Runtime's CUDA provider
 BF16_OPSET = 22  # the first whose convolutions take bfloat16
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")  # what TensorRT-RTX can name
 HARDWARE_COMPATIBILITY = ("ampere+", "same-compute-capability")
+
+LONGEST_SIDE = 1 << 14  # pixels of a network's input
+LARGEST_BATCH = 4096
 
 SizeHW = tuple[int, int]
 
@@ -54,15 +60,38 @@ class ExportOptions:
         return BF16_OPSET if self.precision == "bf16" else DEFAULT_OPSET
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.opset is not None and self.opset not in OPSETS:
             raise UsageError(f"opset {self.opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
         self._check_sizes()
         self._check_calibration()
         self._check_engine()
 
+    def _check_kinds(self) -> None:
+        check_text(format=self.format, precision=self.precision, graph=self.graph, backend=self.backend)
+        check_flags(dynamic=self.dynamic, version_compatible=self.version_compatible)
+        whole("batch", self.batch, 1, LARGEST_BATCH)
+        whole("device", self.device, 0)
+        for name in ("opset", "workspace", "fraction"):
+            value = getattr(self, name)
+            if value is not None:
+                number(name, value, -math.inf, math.inf)
+        for name in ("calib_data", "timing_cache"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, path_of(getattr(self, name), name))
+        if not isinstance(self.targets, (tuple, list)):
+            raise UsageError(f"targets must be a tuple of names, as ('sm86',), not {short(self.targets)}.")
+        check_text(**{f"targets[{place}]": target for place, target in enumerate(self.targets)})
+        if self.hardware_compatibility is not None:
+            check_text(hardware_compatibility=self.hardware_compatibility)
+        for name, sizes in (("imgsz", (self.imgsz,)), ("dynamic_imgsz", self.dynamic_imgsz or ())):
+            if not isinstance(sizes, (tuple, list)) or not all(size is None or _is_size(size) for size in sizes):
+                raise UsageError(
+                    f"{name} must be sides of 1 to {LONGEST_SIDE} pixels, height and width, as (480, 640), not "
+                    f"{short(getattr(self, name))}."
+                )
+
     def _check_sizes(self) -> None:
-        if self.batch < 1:
-            raise UsageError(f"batch must be at least 1, not {self.batch}.")
         if self.dynamic_imgsz is None:
             return
         if self.imgsz is not None:
@@ -95,8 +124,11 @@ class ExportOptions:
                 raise UsageError(
                     f"targets has {target}, which TensorRT-RTX does not build for; {did_you_mean(target, TARGETS)}"
                 )
-        if self.device < 0:
-            raise UsageError(f"device must be the number of a GPU, 0 or more, not {self.device}.")
+
+
+def _is_size(size: Any) -> bool:
+    sides = size if isinstance(size, (tuple, list)) else ()
+    return len(sides) == 2 and all(type(side) is int and side <= LONGEST_SIDE for side in sides)
 
 
 def sized(spec: ModelSpec, options: ExportOptions) -> ModelSpec:

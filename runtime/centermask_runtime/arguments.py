@@ -34,6 +34,27 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     return int(value)
 
 
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """A number of any kind between two, as a float. Raises UsageError that calls it `name`."""
+    real: Any = value if isinstance(value, numbers.Real) and not isinstance(value, bool) else None
+    if real is None or not least <= real <= most:
+        raise UsageError(f"{name} must be a number between {least:g} and {most:g}, not {short(value)}.")
+    return float(real)
+
+
+def check_text(**texts: Any) -> None:
+    """Raises UsageError where one of these arguments is no text."""
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise UsageError(f"{name} must be text, not {short(value)}.")
+
+
+def check_function(name: str, value: Any) -> None:
+    """Raises UsageError where it cannot be called."""
+    if not callable(value):
+        raise UsageError(f"{name} must be a function, not {short(value)}.")
+
+
 def frame_size(frame_hw: Any) -> tuple[int, int]:
     """Height and width of a frame, as ints. Raises DataError."""
     sides = tuple(frame_hw) if isinstance(frame_hw, (tuple, list)) else ()

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from centermask_runtime.arguments import short, whole
+from centermask_runtime.arguments import number, short, whole
 from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.spec import ModelSpec
 
@@ -55,18 +55,11 @@ class Selection:
             Selection.of(spec, conf=0.5, classes=["cat", 2])
         """
         return cls(
-            spec.score_threshold if conf is None else _part("conf", conf),
-            spec.mask_threshold if mask_threshold is None else _part("mask_threshold", mask_threshold),
+            spec.score_threshold if conf is None else number("conf", conf, 0, 1),
+            spec.mask_threshold if mask_threshold is None else number("mask_threshold", mask_threshold, 0, 1),
             spec.max_detections if max_det is None else whole("max_det", max_det, 1),
             None if classes is None else _labels(classes, spec.class_names),
         )
-
-
-def _part(name: str, value: Any) -> float:
-    number: Any = value if isinstance(value, numbers.Real) and not isinstance(value, bool) else -1
-    if not 0 <= number <= 1:
-        raise UsageError(f"{name} must be a number between 0 and 1, not {short(value)}.")
-    return float(value)
 
 
 def _labels(classes: Any, class_names: tuple[str, ...]) -> tuple[int, ...]:

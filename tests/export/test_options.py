@@ -17,7 +17,7 @@ CALIBRATED = {"precision": "int8", "calib_data": Path("images")}
 @pytest.mark.parametrize(
     ("wishes", "words"),
     [
-        ({"batch": 0}, r"batch must be at least 1, not 0\."),
+        ({"batch": 0}, r"batch must be a whole number from 1 to 4096, not 0\."),
         ({"dynamic_imgsz": ((64, 64), (32, 96), (128, 128))}, "must rise from smallest to largest, not 64x64, 32x96"),
         ({"dynamic_imgsz": ((64, 64),) * 3, "imgsz": (64, 64)}, "were both given"),
         ({"opset": 11}, r"opset 11 is not supported; choose 18 to 23\."),
@@ -29,7 +29,7 @@ CALIBRATED = {"precision": "int8", "calib_data": Path("images")}
         ({"workspace": 0.0}, "more than 0 GiB"),
         ({"timing_cache": Path("no/folder/c")}, "in a folder that does not exist"),
         ({"hardware_compatibility": "all"}, "hardware_compatibility all is not known"),
-        ({"device": -1}, "0 or more"),
+        ({"device": -1}, "device must be a whole number of at least 0"),
     ],
 )
 def test_what_no_format_can_be_is_refused(wishes, words):

@@ -40,6 +40,35 @@ def test_an_unknown_setting_is_refused(tmp_path):
         train("dla_46c", tmp_path, epoch=3)
 
 
+@pytest.mark.parametrize(
+    ("config", "data", "options", "sentence"),
+    [
+        (3, "d", {}, "config must be a name, a YAML file or a Config, not 3"),
+        (None, "d", {}, "config must be .*, not None"),
+        ({}, "d", {}, r"config must be .*, not \{\}"),
+        ("dla_46c", None, {}, "data must be a folder, a name, or two Datasets in a tuple, not None"),
+        ("dla_46c", 3, {}, "data must be .*, not 3"),
+        ("dla_46c", (1, 2), {}, "data must be"),
+        ("dla_46c", "d", {"epochs": "3"}, "epochs must be a number between .*, not '3'"),
+        ("dla_46c", "d", {"batch": "2"}, "batch must be a number"),
+        ("dla_46c", "d", {"batch": True}, "batch must be a number"),
+        ("dla_46c", "d", {"epochs": 1.5}, "'train.epochs' must be a whole number, not 1.5"),
+        ("dla_46c", "d", {"imgsz": 10**9}, "imgsz must be a whole number from 1 to 16384"),
+        ("dla_46c", "d", {"num_gpus": "1"}, "num_gpus must be a whole number"),
+        ("dla_46c", "d", {"overrides": "train.lr=1"}, "overrides must be a list of texts"),
+        ("dla_46c", "d", {"callbacks": 3}, "callbacks must be a dict"),
+        ("dla_46c", "d", {"callbacks": {"on_fit_end": 3}}, "The callback of on_fit_end must be a function"),
+        ("dla_46c", "d", {"plots": "no"}, "plots must be True or False"),
+        ("dla_46c", "d", {"run_folder": 3}, "run_folder is named by its path, not by int"),
+        ("dla_46c", "d", {"weights": b"w"}, "weights is named by its path, not by bytes"),
+        ("dla_46c", "d", {"device": None}, "There is no device None"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_before_anything_is_read(config, data, options, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        train(config, data, **options)
+
+
 def test_the_python_of_the_training_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from centermask.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from centermask.api import CenterMask, evaluate, export
     from centermask.training.start import train
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
         draw,
     )
 
-__version__ = "0.1.0"
 
 __all__ = [
     "BoxMasks",

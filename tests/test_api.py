@@ -140,7 +140,8 @@ def test_export_writes_beside_the_weights_and_says_how_far_it_is_from_them(weigh
 def test_export_makes_one_artefact_of_another(weights, tmp_path):
     pytest.importorskip("openvino", reason="needs openvino")
     made = export(tiny_onnx(), "openvino", output=tmp_path / "tiny.xml")
-    assert made.output == tmp_path / "tiny.xml" and made.outputs is None
+    assert made.output == tmp_path / "tiny.xml" and made.outputs is not None
+    assert made.outputs.matched > 0 and made.outputs.unmatched == 0  # compared with the ONNX file it was made from
     with CenterMask(tmp_path / "tiny.xml") as model:
         assert "OpenVINO" in model.description
 

@@ -30,6 +30,7 @@ FOLDERS = {
 # Modules that have no test file of their name, and the file that tests them.
 TESTED_IN = {
     "centermask/__init__.py": "tests/test_api.py",
+    "centermask/version.py": "tests/test_repository.py",
     "centermask/cli/__init__.py": "tests/cli/test_group.py",
     "centermask/cli/benchmark.py": "tests/cli/test_cli.py",
     "centermask/cli/commands.py": "tests/cli/test_group.py",

@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from centermask import __version__
 from centermask.cli.group import CommandTable
 from centermask.cli.suggestions import unknown_option
+from centermask.version import __version__
 from centermask_runtime.errors import CenterMaskError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from centermask import __version__
+from centermask.version import __version__
 from centermask_runtime.cuda.facts import gpu_facts
 from centermask_runtime.packages import install_command, is_installed
 from centermask_runtime.speed import machine

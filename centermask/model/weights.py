@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from centermask import __version__
 from centermask.config import STRIDE, Config, parse_config
 from centermask.model.network import CenterMaskNet, build_model
+from centermask.version import __version__
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.partial_file import write_whole
 from centermask_runtime.spec import METADATA_KEY, ModelSpec

@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from centermask import __version__
 from centermask.config import Config, parse_config
 from centermask.data.dataset import Dataset
 from centermask.training.learner import Learner
 from centermask.training.state import TrainingState
+from centermask.version import __version__
 from centermask_runtime.errors import CenterMaskError, DataError, some
 
 

@@ -19,8 +19,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from centermask import __version__
 from centermask.model.network import CenterMaskNet
+from centermask.version import __version__
 from centermask_export.onnx_file import EXTERNAL_FROM, as_export_error, write_onnx
 from centermask_export.options import ExportOptions, sized
 from centermask_export.to_fp16 import DTYPES, half_precision

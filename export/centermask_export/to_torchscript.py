@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from centermask import __version__
 from centermask.model.network import CenterMaskNet
 from centermask.model.torchscript_network import SPEC_FILE
 from centermask.model.weights import load_weights
+from centermask.version import __version__
 from centermask_export.request import Request, Written
 from centermask_export.to_onnx import Graph
 from centermask_runtime.errors import ExportError, UsageError, first_line

@@ -19,7 +19,7 @@ from centermask.model.pretrained import WeightsReport, load_starting_weights
 from centermask.model.weights import save_weights
 from centermask.training.ema import WeightAverage
 from centermask.training.losses import LOSS_NAMES, Counts, centermask_losses
-from centermask.training.optimizer import learning_rate, make_optimizer
+from centermask.training.optimizer import learning_rate, make_optimizer, set_rate
 from centermask_runtime.spec import ModelSpec
 
 
@@ -39,7 +39,7 @@ class Learner:
         self.model = build_model(config, spec.num_classes).to(fabric.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.average = WeightAverage(self.model, config.train.ema)
-        optimizer = make_optimizer(self.model.parameters(), config.train)
+        optimizer = make_optimizer(self.model, config.train)
         self._network, self.optimizer = fabric.setup(self._trainable(), optimizer)
 
     def rate(self, step: int) -> float:
@@ -51,8 +51,7 @@ class Learner:
 
         step: counted from 0. batches: this process's micro-batches. counts: of the whole step, all processes together.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
+        set_rate(self.optimizer, self.rate(step))
         self.optimizer.zero_grad()
         sums = torch.zeros(len(LOSS_NAMES), device=self.fabric.device)
         for number, batch in enumerate(batches, start=1):

@@ -1,23 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimizer, and its rate as a pure function of the step: linear warm-up, then tenfold drops or a cosine."""
+"""The optimizer, and its rate as a pure function of the step: linear warm-up, then tenfold drops or a cosine.
+
+The parameters of the backbone may learn at another rate than the rest: train.base_lr, a factor.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
 
 from centermask.config import TrainConfig
+from centermask.model.network import CenterMaskNet
 
 COSINE_FLOOR = 0.01  # of the full rate, at the end
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """Makes Adam or AdamW, as train.optimizer says."""
+def make_optimizer(model: CenterMaskNet, config: TrainConfig) -> torch.optim.Optimizer:
+    """Makes Adam or AdamW, as train.optimizer says, for the parameters that are not frozen.
+
+    Each group of parameters has `lr_scale`, the factor of its rate. There is one group unless train.base_lr is not 1.
+    """
+    rest = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = []
+    if config.base_lr != 1:
+        base = [parameter for parameter in model.base.parameters() if parameter.requires_grad]
+        apart = set(base)  # a tensor is equal to itself alone here: sets go by hash, which is its identity
+        rest = [parameter for parameter in rest if parameter not in apart]
+        groups = [{"params": base, "lr_scale": config.base_lr}] if base else []
+    groups = [{"params": rest, "lr_scale": 1.0}, *groups]
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return kind(groups, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives each group of parameters the rate times its own factor; the first checkpoints note none."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The learning rate, worked out by hand."""
+"""The learning rate, worked out by hand, and whose parameters learn at which."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import pytest
+import torch
 
 from centermask.config import TrainConfig
-from centermask.training.optimizer import full_rate, learning_rate
+from centermask.model.network import build_model
+from centermask.training.optimizer import full_rate, learning_rate, make_optimizer, set_rate
+from tests.support.tiny_training import CONFIG
 
 
 def test_step_schedule_by_hand():
@@ -38,3 +41,40 @@ def test_the_learning_rate_follows_the_batch_where_the_config_says_what_it_is_fo
     assert full_rate(dataclasses.replace(config, lr_batch=32)) == pytest.approx(2.5e-4)
     doubled = dataclasses.replace(config, lr_batch=4, warmup_steps=2)
     assert [learning_rate(step, 100, doubled) for step in (0, 1, 99)] == pytest.approx([1e-3, 2e-3, 2e-5])
+
+
+def test_the_backbone_learns_at_its_own_rate():
+    """A step of Adam is lr * sign of the gradient at first, whatever the gradient's size."""
+    model = build_model(CONFIG, 3)
+    optimizer = make_optimizer(model, TrainConfig(lr=1.0, base_lr=0.25, optimizer="adam"))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    set_rate(optimizer, 0.5)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        step = 0.125 if name.startswith("base.") else 0.5
+        torch.testing.assert_close(parameter, before[name] - step, msg=name)
+
+
+def test_each_parameter_that_is_not_frozen_is_in_one_group():
+    model = build_model(CONFIG, 3)
+    frozen = set(model.base.level2.parameters())
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    for base_lr, groups in ((1.0, 1), (0.5, 2)):
+        optimizer = make_optimizer(model, TrainConfig(base_lr=base_lr))
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        assert len(optimizer.param_groups) == groups
+        assert len(held) == len(set(held)) and set(held) == set(model.parameters()) - frozen
+    model.base.requires_grad_(False)
+    assert len(make_optimizer(model, TrainConfig(base_lr=0.5)).param_groups) == 1
+
+
+def test_a_group_of_an_older_checkpoint_has_the_factor_one():
+    optimizer = make_optimizer(build_model(CONFIG, 3), TrainConfig())
+    saved = optimizer.state_dict()
+    del saved["param_groups"][0]["lr_scale"]
+    optimizer.load_state_dict(saved)
+    set_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5]

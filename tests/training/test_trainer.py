@@ -196,19 +196,35 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, shapes, tmp_pat
 
 
 def test_a_checkpoint_of_the_first_form_is_resumed(finished, shapes, tmp_path):
-    """It had the state beside the weights, and the steps of the epoch as `batch`."""
+    """It had the state beside the weights, the steps of the epoch as `batch`, and no rates of the backbone's own."""
     trainer = new_trainer(tmp_path, shapes)
     trainer.callbacks.add("on_train_batch_end", lambda training: training.state.step == 4 and press_ctrl_c(training))
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     saved = trainer.run.load_checkpoint()
     state = saved.pop("state")
+    for group in saved["optimizer"]["param_groups"]:
+        del group["lr_scale"]
     trainer.run.save_checkpoint({**saved, **state, "batch": state.pop("step_in_epoch")})
     resumed = Trainer(CONFIG, *shapes, trainer.run, device="cpu")
     resumed.resume()
     assert (resumed.state.step, resumed.state.step_in_epoch) == (4, 1)
     resumed.fit()
     assert_same_weights(resumed.run.last, finished.run.last)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_rate_for_the_backbone_is_resumed_as_if_never_stopped(shapes, tmp_path):
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, base_lr=0.1))
+    whole, trainer = (new_trainer(tmp_path / name, shapes, config) for name in ("whole", "stopped"))
+    whole.fit()
+    trainer.callbacks.add("on_train_batch_end", lambda training: training.state.step == 4 and press_ctrl_c(training))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    resumed = Trainer(config, *shapes, trainer.run, device="cpu")
+    resumed.resume()
+    resumed.fit()
+    assert_same_weights(resumed.run.last, whole.run.last)
 
 
 def test_a_checkpoint_that_lacks_something_is_refused_with_its_version(finished, shapes, tmp_path):

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -35,6 +35,7 @@ STRIDE = 4  # input pixels per heat-map cell: of every backbone here, and of the
 BACKBONES = ("dla_34", "dla_46c", "hourglass_104")
 RISING = Bound("two rising positive numbers", lambda pair: 0 < pair[0] <= pair[1])
 POSITIVE_BGR = Bound("three positive numbers", lambda bgr: min(bgr) > 0)
+LEVELS = Bound("at least 0, stem or base", lambda value: isinstance(value, str) or value >= 0)
 PARTS_OF_RUN = Bound(
     "parts of the run, between 0 and 1 (of 90 epochs the 60th is 0.667)",
     lambda parts: all(0 < part < 1 for part in parts),
@@ -60,6 +61,7 @@ class ModelConfig:
     saliency: str = one_of("class_specific", "class_agnostic")
     max_detections: int = bounded(100, AT_LEAST_1)  # K
     deformable: bool = False  # modulated deformable convolutions (DCNv2) in the up path of a DLA
+    freeze: int | Literal["stem", "base"] = bounded(0, LEVELS)  # levels of the backbone that training leaves alone
 
     @property
     def size_multiple(self) -> int:
@@ -274,10 +276,14 @@ def _convert(kind: Any, value: Any, source: str, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         assert isinstance(kind, type)
         return _build(kind, value, source, path)
-    if isinstance(kind, types.UnionType):
-        if value is None:
-            return None
-        kind = next(arm for arm in typing.get_args(kind) if arm is not type(None))
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        arms = typing.get_args(kind)
+        words = tuple(word for arm in arms for word in typing.get_args(arm) if typing.get_origin(arm) is Literal)
+        if value in words or (value is None and type(None) in arms):
+            return value
+        kind = next(arm for arm in arms if arm is not type(None) and typing.get_origin(arm) is not Literal)
+        if words and type(value) is not kind:
+            raise UsageError(f"{source}: '{path}' must be {_WORDS[kind]} or {' or '.join(words)}, not {value!r}.")
     if typing.get_origin(kind) is tuple:
         arms = typing.get_args(kind)
         size = None if arms[-1] is Ellipsis else len(arms)

@@ -53,11 +53,12 @@ def test_shipped_configs_leave_no_value_to_a_default(path):
     drops=st.lists(st.floats(0, 1, exclude_min=True, exclude_max=True), max_size=4),
     crop=st.none() | st.integers(1, 20),
     flag=st.booleans(),
+    freeze=st.integers(0, 9) | st.sampled_from(("stem", "base")),
 )
-def test_any_config_survives_a_round_trip(lr, side, drops, crop, flag):
+def test_any_config_survives_a_round_trip(lr, side, drops, crop, flag, freeze):
     config = Config(
         "tiny",
-        ModelConfig(backbone="dla_46c", saliency="class_agnostic"),
+        ModelConfig(backbone="dla_46c", saliency="class_agnostic", freeze=freeze),
         InputConfig(size=(32 * side, 32)),
         TrainConfig(
             lr=lr,
@@ -111,6 +112,9 @@ def test_crop_takes_the_place_of_the_input_in_training():
             "name: x\nmodel: {saliency: both}",
             "model.saliency 'both' is unknown; known are: class_agnostic, class_specific",
         ),
+        ("name: x\nmodel: {freeze: stm}", "file: 'model.freeze' must be a whole number or stem or base, not 'stm'."),
+        ("name: x\nmodel: {freeze: true}", "file: 'model.freeze' must be a whole number or stem or base, not True."),
+        ("name: x\nmodel: {freeze: -1}", "model.freeze must be at least 0, stem or base, not -1."),
         (
             "name: x\ntrain: {drops: [50, 65]}",
             "train.drops must be parts of the run, between 0 and 1 (of 90 epochs",

@@ -129,6 +129,11 @@ class DLA(nn.Module):
         self.level4 = Tree(levels[4], block, channels[3], channels[4], 2, level_root=True)
         self.level5 = Tree(levels[5], block, channels[4], channels[5], 2, level_root=True)
 
+    def levels(self) -> list[tuple[nn.Module, ...]]:
+        """Returns what makes the maps down to stride 2, 4, 8, 16 and 32: the levels that model.freeze counts."""
+        stem = (self.base_layer, self.level0, self.level1)
+        return [stem, (self.level2,), (self.level3,), (self.level4,), (self.level5,)]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         if self.recompute and self.training and is_grad_enabled():
             maps = recomputed(self._fine_levels, x, (self.base_layer, self.level0, self.level1, self.level2))

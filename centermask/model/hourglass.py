@@ -97,6 +97,14 @@ class Hourglass(nn.Module):
         self.inters_ = nn.ModuleList(_projection(inner, inner) for _ in between)
         self.cnvs_ = nn.ModuleList(_projection(feature_channels, inner) for _ in between)
 
+    def levels(self) -> list[tuple[nn.Module, ...]]:
+        """Returns the stem and each stack, with what carries its result on: the levels that model.freeze counts."""
+        stacks: list[tuple[nn.Module, ...]] = list(zip(self.kps, self.cnvs, strict=True))
+        between = zip(self.inters, self.inters_, self.cnvs_, strict=True)
+        for number, parts in enumerate(between):
+            stacks[number] += parts
+        return [(self.pre,), *stacks]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self._run(self.pre, x)
         features = []

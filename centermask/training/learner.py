@@ -18,6 +18,7 @@ from centermask.model.network import build_model
 from centermask.model.pretrained import WeightsReport, load_starting_weights
 from centermask.model.weights import save_weights
 from centermask.training.ema import WeightAverage
+from centermask.training.freezing import freeze
 from centermask.training.losses import LOSS_NAMES, Counts, centermask_losses
 from centermask.training.optimizer import learning_rate, make_optimizer, set_rate
 from centermask_runtime.spec import ModelSpec
@@ -38,9 +39,20 @@ class Learner:
         torch.manual_seed(config.train.seed)
         self.model = build_model(config, spec.num_classes).to(fabric.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        self.frozen = freeze(self.model, config.model)
         self.average = WeightAverage(self.model, config.train.ema)
         optimizer = make_optimizer(self.model, config.train)
         self._network, self.optimizer = fabric.setup(self._trainable(), optimizer)
+
+    @property
+    def has_starting_weights(self) -> bool:
+        return "started_from" in self.spec.provenance
+
+    def to_train_mode(self) -> None:
+        """Lets batch norms learn from the batches, but for those of frozen levels."""
+        self.model.train()
+        for level in self.frozen.levels:
+            level.eval()
 
     def rate(self, step: int) -> float:
         """Returns the learning rate of a step, counted from 0."""

@@ -21,6 +21,7 @@ from centermask.model.weights import spec_of
 from centermask.training.callbacks import Callbacks
 from centermask.training.coordination import Coordinator
 from centermask.training.distributed import Group, open_fabric, process_count
+from centermask.training.freezing import check_frozen
 from centermask.training.interrupt import DeferredInterrupt
 from centermask.training.learner import Learner
 from centermask.training.losses import LOSS_NAMES
@@ -84,9 +85,10 @@ class Trainer:
         """Makes the run folder and trains to the end.
 
         On Ctrl-C the step is finished and the state saved, then KeyboardInterrupt is raised. Raises UsageError if the
-        folder cannot be made, and any CenterMaskError of the data, the disk or a callback.
+        folder cannot be made or random weights are frozen, and any CenterMaskError of data, disk or a callback.
         """
         if not self._is_resumed:
+            check_frozen(self.learner.frozen, self.learner.has_starting_weights)
             self.recorder.make_run_folder(self.val_set)
         with self.display, self.interrupt:
             self._notify("on_pretrain_routine_start")
@@ -95,6 +97,8 @@ class Trainer:
             inputs = step_inputs(self.plan, self.group, wants_losses, pin_memory=self.device.type == "cuda")
             self._notify("on_pretrain_routine_end")
             self.display.start(str(self.run.path), self.plan, self.state.step, self.device)
+            if self.learner.frozen.levels:
+                self.display.say(str(self.learner.frozen))
             try:
                 self._notify("on_train_start")
                 while not self.is_finished():
@@ -123,7 +127,7 @@ class Trainer:
     def _train_epoch(self, inputs: Iterator[StepInput]) -> None:
         """Takes the steps that are left of the current epoch: none where only its validation was missing."""
         state, steps = self.state, self.plan.steps_in(self.state.epoch)
-        self.learner.model.train()
+        self.learner.to_train_mode()
         if state.step_in_epoch == 0:
             state.loss_sum.zero_()
         self._notify("on_train_epoch_start")

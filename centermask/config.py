@@ -35,6 +35,7 @@ STRIDE = 4  # input pixels per heat-map cell: of every backbone here, and of the
 BACKBONES = ("dla_34", "dla_46c", "hourglass_104")
 RISING = Bound("two rising positive numbers", lambda pair: 0 < pair[0] <= pair[1])
 POSITIVE_BGR = Bound("three positive numbers", lambda bgr: min(bgr) > 0)
+EPOCHS = Bound("at least 1, or auto", lambda value: value == "auto" or value >= 1)
 LEVELS = Bound("at least 0, stem or base", lambda value: isinstance(value, str) or value >= 0)
 PARTS_OF_RUN = Bound(
     "parts of the run, between 0 and 1 (of 90 epochs the 60th is 0.667)",
@@ -104,7 +105,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    epochs: int = bounded(73, AT_LEAST_1)
+    epochs: int | Literal["auto"] = bounded(73, EPOCHS)  # auto: as suits the number of images, see data/sampling.py
     steps: int | None = bounded(None, AT_LEAST_1)  # length of the training in steps, instead of epochs
     batch: int = bounded(32, AT_LEAST_1)  # images per step, all GPUs and micro-batches together
     accumulate: int = bounded(1, AT_LEAST_1)  # micro-batches per step on each GPU: less memory, the same step
@@ -221,7 +222,7 @@ def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Confi
     return config
 
 
-def shortcut_overrides(settings: Mapping[str, int | float | None]) -> list[str]:
+def shortcut_overrides(settings: Mapping[str, int | float | str | None]) -> list[str]:
     """Turns values of SHORTCUTS into overrides, without those that are None. Raises UsageError for another name."""
     overrides = []
     for name, value in settings.items():

@@ -39,7 +39,7 @@ TERMINATED = 143  # 128 + SIGTERM, as shells have it
     "--weights", shell_complete=complete_model,
     help="Weights to start from: .safetensors, .pth, or the name of a released model.",
 )  # fmt: skip
-@click.option("--epochs", type=int, help="Length of the training in epochs (train.epochs).")
+@click.option("--epochs", metavar="INTEGER|auto", help="Length in epochs; auto: to suit the images (train.epochs).")
 @click.option("--steps", type=int, help="Length of the training in steps, instead (train.steps).")
 @click.option("--batch", type=int, help="Images per step, all GPUs together (train.batch).")
 @click.option("--lr", type=float, help="Highest learning rate (train.lr).")
@@ -73,7 +73,7 @@ def train(
     config: Path | None, data: Path | None, annotations: Path | None, images: Path | None,
     val_annotations: Path | None, val_images: Path | None, weights: str | None, compile: bool,
     overrides: tuple[str, ...], device: str, num_gpus: int | None, output: Path, name: str | None,
-    resume: Path | None, plots: bool, tensorboard: bool, quiet: bool, **shortcuts: int | float | None,
+    resume: Path | None, plots: bool, tensorboard: bool, quiet: bool, **shortcuts: int | float | str | None,
 ) -> None:  # fmt: skip
     """Train a model on a data set.
 
@@ -136,6 +136,10 @@ def train(
         title = f"The best weights, at their mask threshold of {result.spec.mask_threshold}"
         Console().print(metrics_table(result.metrics, title))
         click.echo(run.best)  # not by rich, which would break a long path
+        if result.doubt is not None:
+            if not result.is_trial:
+                raise ModelError(result.doubt)
+            trainer.display.say(result.doubt)
 
 
 def _only_how_to_resume(context: click.Context) -> None:

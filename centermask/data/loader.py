@@ -31,7 +31,7 @@ from centermask.data.augment.draw import jitter_colour, sample_affine
 from centermask.data.augment.mosaic import PARTS, draw_mosaic
 from centermask.data.augment.scene import IDENTITY, Scene, show_objects
 from centermask.data.dataset import Dataset, ObjectMask
-from centermask.data.sampling import Draw
+from centermask.data.sampling import Draw, epochs_for
 from centermask.data.targets import Targets, make_targets
 from centermask_runtime.errors import CenterMaskError
 
@@ -79,7 +79,7 @@ class TrainingSet(TorchDataset[Sample | CenterMaskError]):
         self.config = config
         self.augmented = augmented
         self._saliency_channels = 1 if config.model.saliency == "class_agnostic" else len(dataset.class_names)
-        self.epochs = config.train.epochs  # of the whole training
+        self.epochs = epochs_for(config.train.epochs, len(dataset))  # of the whole training
         self._cache: dict[int, Source] = {}
 
     def __len__(self) -> int:

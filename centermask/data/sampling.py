@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+SEEN_BY_ONE = 1000  # augmented images that `auto` shows of a set of one image
+GROWTH = 0.4  # of that number with the size of the set: ten times the images are two and a half times the training
 
 
 class Draw(NamedTuple):
@@ -38,6 +41,17 @@ def repeat_factors(labels: Sequence[Collection[int]], threshold: float) -> NDArr
 def epoch_length(factors: NDArray[np.float64]) -> int:
     """Returns the number of samples in an epoch."""
     return round(float(factors.sum()))
+
+
+def epochs_for(wanted: int | Literal["auto"], images: int) -> int:
+    """Returns the length of a training in epochs; auto is fine-tuning, by a power of the number of images.
+
+    >>> [(images, epochs_for("auto", images)) for images in (20, 200, 1000)]
+    [(20, 166), (200, 42), (1000, 16)]
+    """
+    if wanted != "auto":
+        return wanted
+    return max(1, round(float(SEEN_BY_ONE * max(images, 1) ** (GROWTH - 1))))
 
 
 def epoch_draws(

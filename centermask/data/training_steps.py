@@ -59,7 +59,7 @@ class TrainingSteps(Sampler[list[Draw]]):
                 "which cannot learn from that; make the images larger, or train.batch, or train.accumulate smaller."
             )
         self.steps_an_epoch = max(images // train.batch, 1)
-        self.total_steps = train.steps or train.epochs * self.steps_an_epoch
+        self.total_steps = train.steps or samples.epochs * self.steps_an_epoch
         self.epochs = -(-self.total_steps // self.steps_an_epoch)
         samples.epochs = self.epochs
         augment = train.augment

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -58,11 +59,16 @@ class Recorder:
         return state
 
     def save_epoch(
-        self, state: TrainingState, losses: Mapping[str, float], metrics: Mapping[str, Mapping[str, float]]
+        self,
+        state: TrainingState,
+        losses: Mapping[str, float],
+        metrics: Mapping[str, Mapping[str, float]],
+        val_objects: int,
     ) -> Row:
         """Writes the average of the weights, and a row into results.csv, which is returned.
 
-        losses: the epoch's means. metrics: its validation. The state learns whether that is the best so far.
+        losses: the epoch's means. metrics: its validation, on so many objects; NaN where it was not validated. The
+        state learns whether that is the best so far.
         """
         row: dict[str, float | int] = {
             "epoch": state.epoch + 1,
@@ -73,15 +79,17 @@ class Recorder:
         }
         row |= {f"train/{name}": value for name, value in losses.items()}
         row |= {f"val/{kind}_{name}": metrics[kind][name] for kind in ("bbox", "segm") for name in ("AP", "AP50")}
-        is_best = metrics["segm"]["AP"] > state.best_ap
+        ap, best = metrics["segm"]["AP"], state.best
+        if not math.isnan(ap):
+            best = best.after(state.epoch + 1, ap, val_objects)
+        is_best = best.epoch == state.epoch + 1
         with self.group.together() as main:
             if main:
                 if is_best:
                     self.learner.save_average(self.run.best)
                 self.learner.save_average(self.run.last)
                 self.run.append_results(row)
-        if is_best:
-            state.best_ap, state.best_epoch = metrics["segm"]["AP"], state.epoch + 1
+        state.best = best
         return row
 
     def check_finite(self, what: str, tensors: Iterable[Tensor], state: TrainingState) -> None:

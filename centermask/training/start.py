@@ -41,7 +41,7 @@ def train(
     plots: bool = True,
     tensorboard: bool = False,
     quiet: bool = False,
-    **settings: int | float | None,
+    **settings: int | float | str | None,
 ) -> TrainingResult:
     """Trains a model, as `centermask train` does; the weights are in `result.run.best` and `result.run.last`.
 
@@ -55,7 +55,7 @@ def train(
     device: auto, cpu, cuda, or the number of a GPU.
     num_gpus: GPUs of this machine, 1 by default; with more, your script runs once per GPU.
     overrides: `section.key=value`, as load_config takes them. settings: short for some of them: epochs,
-    steps, batch, lr, workers, seed, patience, and imgsz for a square input.
+    or "auto", steps, batch, lr, workers, seed, patience, and imgsz for a square input.
     callbacks: event -> function, see training.callbacks.
     quiet: show no progress.
 
@@ -81,7 +81,10 @@ def train(
     add_listeners(trainer.callbacks, plots=plots, tensorboard=tensorboard)
     for event, function in (callbacks or {}).items():
         trainer.callbacks.add(event, function)
-    return trainer.fit()
+    result = trainer.fit()
+    if result.doubt is not None:
+        trainer.display.say(result.doubt)
+    return result
 
 
 def _check_call(
@@ -104,7 +107,7 @@ def _check_call(
     for event, function in (callbacks or {}).items():
         check_function(f"The callback of {event}", function)
     for name, value in settings.items():
-        if value is not None and name in SHORTCUTS:
+        if value is not None and name in SHORTCUTS and (name, value) != ("epochs", "auto"):
             number(name, value, 0, LARGEST_SETTING)
     if settings.get("imgsz") is not None:
         whole("imgsz", settings["imgsz"], 1, LONGEST_SIDE)
@@ -123,7 +126,7 @@ def resumed_trainer(
     """
     config, sources = run.read()
     train_set, val_set = (source.load() for source in sources)
-    trainer = Trainer(config, train_set, val_set, run, device=device, devices=devices, display=display)
+    trainer = Trainer(config, train_set, val_set, run, device=device, devices=devices, display=display, fitted=False)
     trainer.resume()
     return trainer
 

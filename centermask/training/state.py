@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from centermask.config import TrainConfig
+from centermask.training.best import Best
 from centermask.training.losses import LOSS_NAMES
 
 
@@ -24,8 +25,7 @@ class TrainingState:
     epoch: int = 0  # of the next step, counted from 0: as many are trained, validated and saved
     step: int = 0  # of the next step, counted from 0
     step_in_epoch: int = 0  # the same, counted from the beginning of the epoch
-    best_ap: float = -1.0  # mask AP of the weights in weights/best.safetensors
-    best_epoch: int = 0  # the epoch, counted from 1, that they are from
+    best: Best = field(default_factory=Best)  # weights/best.safetensors
     seconds: float = 0.0  # spent in steps, in all sessions together
 
     @classmethod
@@ -33,14 +33,31 @@ class TrainingState:
         return cls(torch.zeros(len(LOSS_NAMES), device=device))
 
     def is_stale(self, train: TrainConfig) -> bool:
-        """Tells whether train.patience is over: that many epochs without a better mask AP, the last one validated."""
-        return 0 < train.patience <= self.epoch - self.best_epoch and self.epoch % train.val_every == 0
+        """Tells whether train.patience is over: that many epochs without a better score, the last one validated."""
+        return 0 < train.patience <= self.epoch - self.best.risen and self.epoch % train.val_every == 0
+
+    @property
+    def best_ap(self) -> float:
+        """Mask AP of the weights in weights/best.safetensors."""
+        return self.best.ap
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, counted from 1, that they are from."""
+        return self.best.epoch
 
     def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "loss_sum": self.loss_sum.tolist()}
+        best = {**vars(self.best), "recent": list(self.best.recent)}
+        return {**vars(self), "loss_sum": self.loss_sum.tolist(), "best": best}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], device: torch.device) -> Self:
         """Takes what to_dict gave. Raises KeyError that names a missing field."""
-        fields = {field.name: values[field.name] for field in dataclasses.fields(cls)}
-        return cls(**{**fields, "loss_sum": torch.tensor(values["loss_sum"], device=device)})
+        if "best" in values:
+            best = Best(**{**values["best"], "recent": tuple(values["best"]["recent"])})
+        else:  # of the first checkpoints, which kept the highest AP alone
+            ap, epoch = values["best_ap"], values["best_epoch"]
+            best = Best(epoch, ap, ap, epoch)
+        plain = (one.name for one in dataclasses.fields(cls) if one.name not in ("loss_sum", "best"))
+        loss_sum = torch.tensor(values["loss_sum"], device=device)
+        return cls(loss_sum=loss_sum, best=best, **{name: values[name] for name in plain})

@@ -21,6 +21,7 @@ from centermask.model.weights import spec_of
 from centermask.training.callbacks import Callbacks
 from centermask.training.coordination import Coordinator
 from centermask.training.distributed import Group, open_fabric, process_count
+from centermask.training.fitting import doubts, fit_to_data
 from centermask.training.freezing import check_frozen
 from centermask.training.interrupt import DeferredInterrupt
 from centermask.training.learner import Learner
@@ -42,15 +43,22 @@ class Trainer:
     def __init__(
         self, config: Config, train_set: Dataset, val_set: Dataset, run: RunFolder, *,
         device: str | int | Device = "auto", devices: int | None = None, augmented: bool = True,
-        display: TrainingDisplay | None = None,
+        display: TrainingDisplay | None = None, fitted: bool = True,
     ) -> None:  # fmt: skip
-        """Starts the other processes when all of it goes together. device, devices: as in distributed.open_fabric."""
+        """Starts the other processes when all of it goes together. device, devices: as in distributed.open_fabric.
+
+        fitted: the config is fitted to the data set first, see training/fitting.py; a run that goes on keeps its own.
+        """
         check_datasets(train_set, val_set)
-        self.config, self.val_set = config, val_set
-        self.samples = TrainingSet(train_set, config, augmented=augmented)
         spec = spec_of(config, train_set.class_names, train_set.category_ids)
         fabric = open_fabric(config.train, device, devices)
-        self.plan = TrainingSteps(self.samples, processes=process_count(fabric))
+        processes = process_count(fabric)
+        self.said: list[str] = []  # about the config, before the first step
+        if fitted:
+            config, self.said = fit_to_data(config, len(train_set), processes * config.train.accumulate)
+        self.config, self.val_set = config, val_set
+        self.samples = TrainingSet(train_set, config, augmented=augmented)
+        self.plan = TrainingSteps(self.samples, processes=processes)
         fabric.launch()
         self.group = Group(fabric)
         self.plan.rank = self.group.rank
@@ -97,8 +105,7 @@ class Trainer:
             inputs = step_inputs(self.plan, self.group, wants_losses, pin_memory=self.device.type == "cuda")
             self._notify("on_pretrain_routine_end")
             self.display.start(str(self.run.path), self.plan, self.state.step, self.device)
-            if self.learner.frozen.levels:
-                self.display.say(str(self.learner.frozen))
+            self._say_what_is_special()
             try:
                 self._notify("on_train_start")
                 while not self.is_finished():
@@ -113,10 +120,24 @@ class Trainer:
                 del inputs  # ends the loader's workers
             if self.state.step < self.plan.total_steps:
                 best, patience = self.state.best_epoch, self.config.train.patience
-                self.display.say(f"Stopped early: no better mask AP in {patience} epochs, the best was epoch {best}.")
-            self.result = self.validator.choose_threshold(self.run)
+                self.display.say(f"Stopped early: no better mask AP in {patience} epochs, the best is of epoch {best}.")
+            self.result = self.validator.choose_threshold(self.run, self.state.step)
             self._notify("on_train_end")
             return self.result
+
+    def _say_what_is_special(self) -> None:
+        """Tells what was changed in the config, what is frozen, and what speaks against the training."""
+        learner = self.learner
+        said = list(self.said)
+        if learner.frozen.levels:
+            said.append(str(learner.frozen))
+        if not self._is_resumed:
+            said += doubts(
+                self.config.train, self.plan.total_steps, has_starting_weights=learner.has_starting_weights,
+                sharing=self.group.size_here,
+            )  # fmt: skip
+        for sentence in said:
+            self.display.say(sentence)
 
     def is_finished(self) -> bool:
         """Whether all epochs are done and saved; only the mask threshold is left to choose."""
@@ -171,7 +192,7 @@ class Trainer:
         means = [value / state.step_in_epoch for value in self.group.sum(*state.loss_sum.tolist())]
         self.losses = dict(zip(LOSS_NAMES, means, strict=True))
         self._notify("on_train_epoch_end")
-        self.row = self.recorder.save_epoch(state, self.losses, self._validate())
+        self.row = self.recorder.save_epoch(state, self.losses, self._validate(), self.validator.objects)
         self._notify("on_model_save")
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         self.recorder.save_checkpoint(state)

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from centermask.evaluation.evaluate import Evaluation, Share, choose_mask_thresh
 from centermask.model.network import CenterMaskNet
 from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights, save_weights
+from centermask.training.best import NOTHING
 from centermask.training.distributed import Group
 from centermask.training.interrupt import DeferredInterrupt
 from centermask.training.progress import TrainingDisplay
@@ -23,6 +25,7 @@ from centermask.training.run_folder import RunFolder
 from centermask_runtime.errors import DataError, counted
 from centermask_runtime.spec import ModelSpec
 
+TRIAL_STEPS = 100
 NOT_MEASURED = {kind: {"AP": math.nan, "AP50": math.nan} for kind in ("bbox", "segm")}
 
 
@@ -35,6 +38,28 @@ class TrainingResult:
     metrics: dict[str, dict[str, float]]  # "bbox" and "segm" -> "AP", "AP50", ...
     mask_threshold_ap: dict[float, float]  # mask AP at each threshold that was tried
     results: list[dict[str, Any]]  # COCO results that metrics are of
+    val_set: str  # its annotation file
+    steps: int  # that were taken
+
+    @property
+    def found_nothing(self) -> bool:
+        return not self.metrics["segm"]["AP"] >= NOTHING
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether the run was too short for anybody to expect a model of it."""
+        return self.steps < TRIAL_STEPS
+
+    @property
+    def doubt(self) -> str | None:
+        """A sentence where the weights are of no use."""
+        if not self.found_nothing:
+            return None
+        return (
+            f"The best weights find nothing in {self.val_set}, mask AP {self.metrics['segm']['AP']:.3f} and box AP "
+            f"{self.metrics['bbox']['AP']:.3f} after {counted(self.steps, 'step')}: start from other weights, train "
+            "longer, and look whether the run's train_targets pictures show your objects."
+        )
 
 
 def check_datasets(train_set: Dataset, val_set: Dataset) -> None:
@@ -62,6 +87,11 @@ class Validator:
     display: TrainingDisplay
     interrupt: DeferredInterrupt
 
+    @cached_property
+    def objects(self) -> int:
+        """How many objects AP is computed on."""
+        return sum(not one.crowd for image in self.dataset.annotations for one in image)
+
     @property
     def _share(self) -> Share:
         return Share(self.group.rank, self.group.size, self.group.join, self.group.together)
@@ -71,7 +101,7 @@ class Validator:
         self.group.share_buffers(model)
         return evaluate(TorchNetwork(model, spec), self.dataset, progress=self._watched, share=self._share)
 
-    def choose_threshold(self, run: RunFolder) -> TrainingResult:
+    def choose_threshold(self, run: RunFolder, steps: int) -> TrainingResult:
         """Chooses the mask threshold on the best weights and writes it into the spec of both weights files."""
         self.interrupt.doing("Stopping now: all steps are done and saved.")
         model, spec, config = load_weights(run.best)
@@ -87,7 +117,8 @@ class Validator:
                 save_weights(path, weights.state_dict(), spec, config)
         spec = dataclasses.replace(spec, mask_threshold=threshold)
         evaluation = self.measure(model, spec)
-        return TrainingResult(run, spec, evaluation.metrics, table, evaluation.results)
+        val_set = str(self.dataset.annotation_file)
+        return TrainingResult(run, spec, evaluation.metrics, table, evaluation.results, val_set, steps)
 
     def _watched(self, indices: Iterator[int], count: int, title: str) -> Iterator[int]:
         """Shows a loop over images, and stops it on Ctrl-C; several processes stop together, after it."""

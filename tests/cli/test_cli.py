@@ -238,6 +238,19 @@ def test_train_writes_a_run_that_val_accepts(tmp_path, run):
     run("val", "--model", folder / "weights" / "best.safetensors", "--data", NUCLEI)
 
 
+@pytest.mark.slow
+def test_a_training_that_found_nothing_says_so_and_fails_unless_it_was_a_trial(tmp_path, run, error_of):
+    """Its files are all there."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TINY)
+    command = "train", "--config", config, "--data", NUCLEI, "--no-plots", "--lr", 1e-12, "--set", "train.val_every=999"
+    sentence = error_of(*command, "--output", tmp_path, "--steps", 100, code=4)
+    assert "The best weights find nothing in" in sentence and "after 100 steps: start from other weights" in sentence
+    assert (tmp_path / "tiny" / "weights" / "best.safetensors").exists()
+    shown = run(*command, "--output", tmp_path, "--steps", 3)
+    assert "find nothing in" in shown.splitlines()[-1]
+
+
 def test_a_failed_start_of_a_training_leaves_no_folder(tmp_path, error_of):
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)

@@ -20,7 +20,7 @@ CONFIG = Config(
     ModelConfig("dla_46c", head_channels=16, shape_size=8, max_detections=10),
     InputConfig(size=(64, 64)),
     TrainConfig(
-        epochs=2, batch=2, optimizer="adamw", lr=1e-3, warmup_steps=4, schedule="cosine", ema=0.9, workers=0,
+        epochs=2, batch=2, optimizer="adamw", lr=1e-3, warmup_steps=1, schedule="cosine", ema=0.9, workers=0,
         augment=AugmentConfig(rotate_90=True, invert=0.2), loss=LossConfig(mask_grid=8),
     ),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import re
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from centermask.data.loader import TrainingSet
 from centermask.data.training_steps import TrainingSteps
+from centermask.training.best import Best
 from centermask.training.losses import LOSS_NAMES
 from centermask.training.progress import BarDisplay, LineDisplay, SpokenDisplay
 from centermask.training.state import TrainingState
@@ -45,7 +47,7 @@ def row(epoch: int, **changes: float) -> dict[str, float | int]:
 
 
 def state() -> TrainingState:
-    return TrainingState(torch.zeros(6), epoch=1, step=3, best_ap=0.125, best_epoch=1)
+    return TrainingState(torch.zeros(6), epoch=1, step=3, best=Best(1, 0.125, 0.125, 1))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,8 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory) -> TrainingSteps:
     """Two epochs of three steps of two images."""
-    return TrainingSteps(TrainingSet(seven_shapes(tmp_path_factory.mktemp("shapes"))[0], CONFIG))
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, warmup_steps=4))
+    return TrainingSteps(TrainingSet(seven_shapes(tmp_path_factory.mktemp("shapes"))[0], config))
 
 
 class Clock:
@@ -185,9 +188,10 @@ def test_a_training_whose_output_is_a_file_tells_how_it_goes_from_the_first_step
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=200)
-    place, rate, step, first_epoch, *_ = log.read_text().splitlines()
+    place, rate, doubt, step, first_epoch, *_ = log.read_text().splitlines()
     assert place == f"{tmp_path / 'tiny'}: 900 steps in 300 epochs, batch 2, on cpu"
     assert rate == "Learning rate 0.0005: train.lr 0.001 is for batch 4, not 2."
+    assert doubt.startswith("900 steps from random weights may find nothing: start from other weights")
     assert re.fullmatch(
         r"epoch 1/300  step 1/900  loss [\d.]+ \(mask .*, saliency [\d.]+\)  lr [\de.-]+  [\d.]+ img/s  [\d.]+ GiB  "
         r".*[\d:]+ left",

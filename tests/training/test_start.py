@@ -52,7 +52,7 @@ def test_an_unknown_setting_is_refused(tmp_path):
         ("dla_46c", "d", {"epochs": "3"}, "epochs must be a number between .*, not '3'"),
         ("dla_46c", "d", {"batch": "2"}, "batch must be a number"),
         ("dla_46c", "d", {"batch": True}, "batch must be a number"),
-        ("dla_46c", "d", {"epochs": 1.5}, "'train.epochs' must be a whole number, not 1.5"),
+        ("dla_46c", "d", {"epochs": 1.5}, "'train.epochs' must be a whole number or auto, not 1.5"),
         ("dla_46c", "d", {"imgsz": 10**9}, "imgsz must be a whole number from 1 to 16384"),
         ("dla_46c", "d", {"num_gpus": "1"}, "num_gpus must be a whole number"),
         ("dla_46c", "d", {"overrides": "train.lr=1"}, "overrides must be a list of texts"),

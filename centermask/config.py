@@ -88,6 +88,11 @@ class AugmentConfig:
     rotate_90: bool = False  # a random quarter turn; for images without an up
     invert: float = bounded(0.0, PROBABILITY)  # of the negative; for microscopy
     colour: float = bounded(0.4, AT_LEAST_0)  # strength of brightness, contrast and saturation
+    stain: float = bounded(0.0, BELOW_1)  # amounts of haematoxylin, eosin and DAB change by up to this
+    gamma: float = bounded(0.0, AT_LEAST_0)  # exposure: exponents from exp(-this) to exp(this)
+    shading: float = bounded(0.0, BELOW_1)  # uneven light: corners darker or lighter by up to this
+    blur: float = bounded(0.0, PROBABILITY)  # of being out of focus a little
+    grey: float = bounded(0.0, PROBABILITY)  # of no colour
     mosaic: float = bounded(0.0, PROBABILITY)  # of four images on one canvas
     copy_paste: float = bounded(0.0, PROBABILITY)  # of objects of a second image on top of this one
     close_mosaic: int = bounded(10, AT_LEAST_0)  # the last epochs go without mosaic and copy-paste

@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from centermask.config import STRIDE, Config
+from centermask.config import STRIDE, AugmentConfig, Config
 from centermask.data.augment.affine import Affine, letterbox_affine, warp_image
+from centermask.data.augment.appearance import change_appearance
 from centermask.data.augment.copy_paste import copy_paste
 from centermask.data.augment.draw import jitter_colour, sample_affine
 from centermask.data.augment.mosaic import PARTS, draw_mosaic
@@ -121,12 +122,12 @@ class TrainingSet(TorchDataset[Sample | CenterMaskError]):
             affine = sample_affine(rng, (image.shape[0], image.shape[1]), input_hw, canvas_hw, augment)
             canvas = warp_image(image, affine, canvas_hw)
             if not paste:
-                return jitter_colour(rng, canvas, augment), objects, affine
+                return _recoloured(rng, canvas, augment), objects, affine
             scene = Scene(canvas, show_objects(objects, affine, (0, 0, canvas_hw[1], canvas_hw[0])))
         if paste:
             other = self._source(int(joins.integers(len(self))))
             scene = copy_paste(joins, scene, other, input_hw, augment)
-        return jitter_colour(rng, scene.image, augment), scene.objects, IDENTITY
+        return _recoloured(rng, scene.image, augment), scene.objects, IDENTITY
 
     def _targets(self, objects: list[ObjectMask], affine: Affine, canvas_hw: tuple[int, int]) -> Targets:
         return make_targets(
@@ -146,6 +147,10 @@ class TrainingSet(TorchDataset[Sample | CenterMaskError]):
         if self.config.train.cache:
             self._cache[index] = source
         return source
+
+
+def _recoloured(rng: np.random.Generator, image: NDArray[np.uint8], config: AugmentConfig) -> NDArray[np.uint8]:
+    return change_appearance(rng, jitter_colour(rng, image, config), config)
 
 
 def collate(samples: Sequence[Sample | CenterMaskError]) -> Batch | CenterMaskError:

@@ -136,6 +136,8 @@ class TrainConfig:
     checkpoint_every: int = bounded(1000, AT_LEAST_1)  # steps; an epoch's end has one anyway
     multi_scale: float = bounded(0.0, BELOW_1)  # each batch in a size from 1 - this to 1 + this times the usual
     repeat_threshold: float = bounded(0.0, PROBABILITY)  # t of LVIS: classes on fewer of the images come more often
+    distill: str | None = None  # a larger model that also teaches: a weights file, or the name of a released model
+    distill_weight: float = bounded(1.0, POSITIVE)  # of what it says, against the annotations
     seed: int = bounded(0, AT_LEAST_0)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from centermask.config import Config
 from centermask.data.loader import Batch
-from centermask.model.network import build_model
+from centermask.model.network import TrainingOutputs, build_model
 from centermask.model.pretrained import WeightsReport, load_starting_weights
 from centermask.model.weights import save_weights
+from centermask.training.distillation import distillation_loss, open_teacher
 from centermask.training.ema import WeightAverage
 from centermask.training.freezing import freeze
-from centermask.training.losses import LOSS_NAMES, Counts, centermask_losses
+from centermask.training.losses import LOSS_NAMES, Counts, Losses, centermask_losses
 from centermask.training.optimizer import learning_rate, make_optimizer, set_rate
 from centermask_runtime.spec import ModelSpec
 
@@ -28,7 +29,7 @@ class Learner:
     """What a training changes from step to step; each of its processes has one, with the same weights."""
 
     def __init__(self, config: Config, spec: ModelSpec, fabric: Fabric, total_steps: int) -> None:
-        """Makes the model with weights that depend on train.seed alone.
+        """Makes the model with weights that depend on train.seed alone. Raises UsageError or ModelError.
 
         fabric: a launched one. total_steps: those of the training, which the learning rate depends on.
         """
@@ -40,6 +41,9 @@ class Learner:
         self.model = build_model(config, spec.num_classes).to(fabric.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.frozen = freeze(self.model, config.model)
+        self.teacher = open_teacher(config, spec, fabric.device)
+        if self.teacher is not None:
+            self.spec = dataclasses.replace(spec, provenance={**spec.provenance, "distilled_from": self.teacher.name})
         self.average = WeightAverage(self.model, config.train.ema)
         optimizer = make_optimizer(self.model, config.train)
         self._network, self.optimizer = fabric.setup(self._trainable(), optimizer)
@@ -59,7 +63,7 @@ class Learner:
         return learning_rate(step, self.total_steps, self.config.train)
 
     def step(self, step: int, batches: Sequence[Batch], counts: Counts) -> Tensor:
-        """Takes a step of the optimizer. Returns this process's part of its losses, [6] as LOSS_NAMES, on the device.
+        """Takes a step of the optimizer. Returns this process's part of its losses, [7] as LOSS_NAMES, on the device.
 
         step: counted from 0. batches: this process's micro-batches. counts: of the whole step, all processes together.
         """
@@ -71,7 +75,7 @@ class Learner:
             more_to_come = self.fabric.world_size > 1 and number < len(batches)
             with self.fabric.no_backward_sync(self._network, enabled=more_to_come):
                 outputs = self._network(batch.images, batch.image_index, batch.cells)
-                losses = centermask_losses(outputs, batch, self.config.train.loss, counts)
+                losses = self._losses(outputs, batch, counts)
                 self.fabric.backward(losses.total * self.fabric.world_size)  # DDP takes the mean over the processes
             sums += torch.stack([part.detach() for part in losses])
         self.fabric.clip_gradients(
@@ -81,6 +85,16 @@ class Learner:
         self.optimizer.step()
         self.average.update(self.model, step)
         return sums
+
+    def _losses(self, outputs: TrainingOutputs, batch: Batch, counts: Counts) -> Losses:
+        train = self.config.train
+        losses = centermask_losses(outputs, batch, train.loss, counts)
+        if self.teacher is None:
+            return losses
+        with self.fabric.autocast():
+            soft = self.teacher.targets(batch.images)
+        taught = train.distill_weight * distillation_loss(outputs, soft, batch, train.loss, counts)
+        return losses._replace(total=losses.total + taught, distill=taught)
 
     def start_from(self, path: Path) -> WeightsReport:
         """Takes the weights of a file that fit, for the average too. Raises ModelError."""

@@ -35,6 +35,7 @@ class Losses(NamedTuple):
     size: Tensor
     mask: Tensor
     saliency: Tensor
+    distill: Tensor  # 0 without a teacher, see training/distillation.py
 
 
 LOSS_NAMES = Losses._fields
@@ -80,7 +81,7 @@ def _losses_of_stack(outputs: TrainingOutputs, batch: Batch, weights: LossConfig
         + weights.mask * mask
         + weights.saliency * saliency
     )
-    return Losses(total, heatmap, offset, size, mask, saliency)
+    return Losses(total, heatmap, offset, size, mask, saliency, torch.zeros_like(total))
 
 
 def focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float = 4.0) -> Tensor:

@@ -98,6 +98,7 @@ class SpokenDisplay(TrainingDisplay):
 
     def start(self, run: str, plan: TrainingSteps, step: int, device: torch.device) -> None:
         self.plan, self.device, train = plan, device, plan.samples.config.train
+        self.parts = PARTS if train.distill is None else (*PARTS, "distill")
         from_step = f" from step {step + 1}" if step else ""
         self.say(
             f"{run}: {counted(plan.total_steps, 'step')} in {counted(plan.epochs, 'epoch')}, batch {train.batch}, "
@@ -153,7 +154,7 @@ class BarDisplay(SpokenDisplay):
     def step(self, epoch: int, step: int, losses: Mapping[str, float]) -> None:
         self.shown_at = self.clock()
         parts = [f"loss {losses['total']:.3g}", f"{self.images_per_second(step):.3g} img/s"]
-        parts += [f"{name} {losses[name]:.3g}" for name in PARTS]
+        parts += [f"{name} {losses[name]:.3g}" for name in self.parts]
         parts += [f"memory {peak_memory_gib(self.device):.1f} GiB"]
         self._progress.update(self._bar, completed=step, note=" ".join(parts), description=f"epoch {epoch + 1}")
 
@@ -186,7 +187,7 @@ class LineDisplay(SpokenDisplay):
         self.shown_at = now = self.clock()
         left = (self.plan.total_steps - step) * (now - self.started_at) / (step - self.first_step)
         rate = learning_rate(step - 1, self.plan.total_steps, self.plan.samples.config.train)
-        parts = ", ".join(f"{name} {losses[name]:.3f}" for name in PARTS)
+        parts = ", ".join(f"{name} {losses[name]:.3f}" for name in self.parts)
         self.say(
             f"epoch {epoch + 1}/{self.plan.epochs}  step {step}/{self.plan.total_steps}  "
             f"loss {losses['total']:.3f} ({parts})  lr {rate:.3g}  {self.images_per_second(step):.3g} img/s  "

@@ -77,7 +77,8 @@ class Recorder:
             "memory_gib": peak_memory_gib(self.learner.fabric.device),
             "lr": self.learner.rate(state.step - 1),
         }
-        row |= {f"train/{name}": value for name, value in losses.items()}
+        taught = self.learner.teacher is not None
+        row |= {f"train/{name}": value for name, value in losses.items() if taught or name != "distill"}
         row |= {f"val/{kind}_{name}": metrics[kind][name] for kind in ("bbox", "segm") for name in ("AP", "AP50")}
         ap, best = metrics["segm"]["AP"], state.best
         if not math.isnan(ap):

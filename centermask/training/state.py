@@ -21,7 +21,7 @@ from centermask.training.losses import LOSS_NAMES
 
 @dataclass
 class TrainingState:
-    loss_sum: Tensor  # [6], LOSS_NAMES, summed over the steps of this epoch; this process's part, on its device
+    loss_sum: Tensor  # [7], LOSS_NAMES, summed over the steps of this epoch; this process's part, on its device
     epoch: int = 0  # of the next step, counted from 0: as many are trained, validated and saved
     step: int = 0  # of the next step, counted from 0
     step_in_epoch: int = 0  # the same, counted from the beginning of the epoch
@@ -59,5 +59,6 @@ class TrainingState:
             ap, epoch = values["best_ap"], values["best_epoch"]
             best = Best(epoch, ap, ap, epoch)
         plain = (one.name for one in dataclasses.fields(cls) if one.name not in ("loss_sum", "best"))
-        loss_sum = torch.tensor(values["loss_sum"], device=device)
+        sums = [*values["loss_sum"], 0.0][: len(LOSS_NAMES)]  # the first checkpoints had no `distill`, the last one
+        loss_sum = torch.tensor(sums, device=device)
         return cls(loss_sum=loss_sum, best=best, **{name: values[name] for name in plain})

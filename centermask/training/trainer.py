@@ -20,6 +20,7 @@ from centermask.model.pretrained import WeightsReport
 from centermask.model.weights import spec_of
 from centermask.training.callbacks import Callbacks
 from centermask.training.coordination import Coordinator
+from centermask.training.distillation import with_whole_path
 from centermask.training.distributed import Group, open_fabric, process_count
 from centermask.training.fitting import doubts, fit_to_data
 from centermask.training.freezing import check_frozen
@@ -55,7 +56,9 @@ class Trainer:
         processes = process_count(fabric)
         self.said: list[str] = []  # about the config, before the first step
         if fitted:
-            config, self.said = fit_to_data(config, len(train_set), processes * config.train.accumulate)
+            config, self.said = fit_to_data(
+                with_whole_path(config), len(train_set), processes * config.train.accumulate
+            )
         self.config, self.val_set = config, val_set
         self.samples = TrainingSet(train_set, config, augmented=augmented)
         self.plan = TrainingSteps(self.samples, processes=processes)
@@ -68,7 +71,8 @@ class Trainer:
         self.callbacks, self.interrupt = Callbacks(), DeferredInterrupt(announce=self.group.main)
         self.coordinator = Coordinator(self.group, self.callbacks, self.interrupt)
         self.validator = Validator(val_set, self.device, self.group, self.display, self.interrupt)
-        self.learner = Learner(config, spec, fabric, self.plan.total_steps)
+        with self.group.together():
+            self.learner = Learner(config, spec, fabric, self.plan.total_steps)
         self.recorder = Recorder(config, train_set, self.run, self.learner, self.group)
         self.state = TrainingState.beginning(self.device)
         self._is_resumed = False
@@ -131,6 +135,8 @@ class Trainer:
         said = list(self.said)
         if learner.frozen.levels:
             said.append(str(learner.frozen))
+        if learner.teacher is not None:
+            said.append(f"Distilled from {learner.teacher.name} ({self.config.train.distill}).")
         if not self._is_resumed:
             said += doubts(
                 self.config.train, self.plan.total_steps, has_starting_weights=learner.has_starting_weights,
@@ -168,7 +174,7 @@ class Trainer:
             self.coordinator.poll()
 
     def _take_step(self, step_input: StepInput) -> Tensor:
-        """Takes a step and counts it; returns this process's part of its losses, [6]."""
+        """Takes a step and counts it; returns this process's part of its losses, [7]."""
         state = self.state
         self._is_between_steps = False
         losses = self.learner.step(state.step, step_input.batches, step_input.counts)

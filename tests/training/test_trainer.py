@@ -196,13 +196,17 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, shapes, tmp_pat
 
 
 def test_a_checkpoint_of_the_first_form_is_resumed(finished, shapes, tmp_path):
-    """It had the state beside the weights, the steps of the epoch as `batch`, and no rates of the backbone's own."""
+    """It had the state beside the weights, the steps of the epoch as `batch`, no rates of the
+    backbone's own, six losses, and of the best weights the epoch and AP alone.
+    """
     trainer = new_trainer(tmp_path, shapes)
     trainer.callbacks.add("on_train_batch_end", lambda training: training.state.step == 4 and press_ctrl_c(training))
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     saved = trainer.run.load_checkpoint()
     state = saved.pop("state")
+    best = state.pop("best")
+    state |= {"best_ap": best["ap"], "best_epoch": best["epoch"], "loss_sum": state["loss_sum"][:6]}
     for group in saved["optimizer"]["param_groups"]:
         del group["lr_scale"]
     trainer.run.save_checkpoint({**saved, **state, "batch": state.pop("step_in_epoch")})

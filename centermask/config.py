@@ -119,6 +119,7 @@ class TrainConfig:
     lr: float = bounded(2.5e-4, POSITIVE)
     lr_batch: int | None = bounded(None, AT_LEAST_1)  # the batch that lr is meant for; at another one lr is scaled
     base_lr: float = bounded(1.0, POSITIVE)  # factor of the rate for the backbone, which starts from other weights
+    started_lr: float = bounded(1.0, POSITIVE)  # the same for up path and heads that starting weights bring whole
     weight_decay: float = bounded(0.0, AT_LEAST_0)
     warmup_steps: int = 500
     schedule: str = one_of("step", "cosine")  # step: tenfold drops at `drops`

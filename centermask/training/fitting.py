@@ -17,8 +17,8 @@ from centermask_runtime.errors import counted
 STEPS_AN_EPOCH = 4  # at least, where images allow: an epoch drops its last, smaller batch
 SMALLEST_BATCH = 4  # batch norms want a few images
 WARMUP = 0.1  # of the run, at most
-VALIDATIONS = 12  # of a run whose length is `auto`, about
-PATIENCE = 4  # validations that `auto` waits at least: fewer are noise
+VALIDATIONS = 8  # of a run whose length is `auto`, about
+PATIENCE = 3  # validations that `auto` waits at least: fewer are noise
 CLOSING = 1 / 3  # of the epochs may go without mosaic and copy-paste; where it would be more, it is
 CLOSED = 0.2  # of them
 FEW_STEPS = 1000  # from random weights

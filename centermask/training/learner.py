@@ -21,7 +21,7 @@ from centermask.training.distillation import distillation_loss, open_teacher
 from centermask.training.ema import WeightAverage
 from centermask.training.freezing import freeze
 from centermask.training.losses import LOSS_NAMES, Counts, Losses, centermask_losses
-from centermask.training.optimizer import learning_rate, make_optimizer, set_rate
+from centermask.training.optimizer import learning_rate, make_optimizer, set_rate, slow_down
 from centermask_runtime.spec import ModelSpec
 
 
@@ -99,6 +99,7 @@ class Learner:
     def start_from(self, path: Path) -> WeightsReport:
         """Takes the weights of a file that fit, for the average too. Raises ModelError."""
         report = load_starting_weights(self.model, path)
+        slow_down(self.optimizer, report.used, self.model, self.config.train.started_lr)
         self.average.model.load_state_dict(self.model.state_dict())
         self.spec = dataclasses.replace(self.spec, provenance={**self.spec.provenance, "started_from": path.name})
         return report

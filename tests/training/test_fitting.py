@@ -57,15 +57,15 @@ def test_a_length_in_steps_bounds_the_warm_up_too():
 
 def test_auto_is_longer_in_epochs_and_shorter_in_all_for_fewer_images():
     lengths = {n: fit_to_data(config_of(epochs="auto", batch=4), n)[0].train.epochs for n in (10, 20, 50, 200, 1000)}
-    assert lengths == {10: 251, 20: 166, 50: 96, 200: 42, 1000: 16}
+    assert lengths == {10: 224, 20: 143, 50: 79, 200: 32, 1000: 11}
     seen = [images * epochs for images, epochs in lengths.items()]
     assert seen == sorted(seen) and seen[-1] < 10 * seen[0]
 
 
-def test_auto_validates_a_dozen_times_and_has_the_patience_for_four():
+def test_auto_validates_eight_times_and_has_the_patience_for_three():
     config, said = fit_to_data(config_of(epochs="auto", batch=4, patience=5, warmup_steps=0), 20)
-    assert (config.train.val_every, config.train.patience) == (14, 56)
-    assert said == ["166 epochs, as suit 20 images (train.epochs auto), validated every 14 epochs."]
+    assert (config.train.val_every, config.train.patience) == (18, 54)
+    assert said == ["143 epochs, as suit 20 images (train.epochs auto), validated every 18 epochs."]
     assert fit_to_data(config_of(epochs="auto"), 20)[0].train.patience == 0
     assert fit_to_data(config_of(epochs="auto", patience=100), 20)[0].train.patience == 100
 

@@ -10,7 +10,7 @@ import torch
 
 from centermask.config import TrainConfig
 from centermask.model.network import build_model
-from centermask.training.optimizer import full_rate, learning_rate, make_optimizer, set_rate
+from centermask.training.optimizer import full_rate, learning_rate, make_optimizer, set_rate, slow_down
 from tests.support.tiny_training import CONFIG
 
 
@@ -78,3 +78,27 @@ def test_a_group_of_an_older_checkpoint_has_the_factor_one():
     optimizer.load_state_dict(saved)
     set_rate(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5]
+
+
+def test_parts_that_start_from_other_weights_whole_learn_at_their_own_rate():
+    """Up path and size head are brought, of the shape head the first convolution alone, of the heat map nothing."""
+    model = build_model(CONFIG, 3)
+    optimizer = make_optimizer(model, TrainConfig(lr=1.0, base_lr=0.25, started_lr=0.5, optimizer="adam"))
+    parameters = dict(model.named_parameters())
+    brought = [name for name in parameters if name.startswith(("base.", "up.", "size.", "shape.0"))]
+    assert sorted(slow_down(optimizer, brought, model, 0.5)) == ["size", "up"]
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    for parameter in parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    set_rate(optimizer, 0.5)
+    optimizer.step()
+    for name, parameter in parameters.items():
+        step = {"base": 0.125, "up": 0.25, "size": 0.25}.get(name.partition(".")[0], 0.5)
+        torch.testing.assert_close(parameter, before[name] - step, msg=name)
+
+
+def test_without_a_rate_of_their_own_nothing_is_slowed_down():
+    model = build_model(CONFIG, 3)
+    for base_lr in (1.0, 0.5):
+        optimizer = make_optimizer(model, TrainConfig(base_lr=base_lr))
+        assert slow_down(optimizer, [name for name, _ in model.named_parameters()], model, 0.1) == []

@@ -218,15 +218,20 @@ def test_a_checkpoint_of_the_first_form_is_resumed(finished, shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_with_a_rate_for_the_backbone_is_resumed_as_if_never_stopped(shapes, tmp_path):
-    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, base_lr=0.1))
+def test_a_run_with_a_rate_for_what_it_started_from_is_resumed_as_if_never_stopped(finished, shapes, tmp_path):
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, base_lr=0.1, started_lr=0.2))
     whole, trainer = (new_trainer(tmp_path / name, shapes, config) for name in ("whole", "stopped"))
+    for one in (whole, trainer):
+        one.start_from(finished.run.best)
     whole.fit()
+    rates = {group["part"]: group["lr_scale"] for group in whole.learner.optimizer.param_groups}
+    assert rates == {"base": 0.1} | dict.fromkeys(("up", "heatmap", "offset", "size", "shape", "saliency"), 0.2)
     trainer.callbacks.add("on_train_batch_end", lambda training: training.state.step == 4 and press_ctrl_c(training))
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     resumed = Trainer(config, *shapes, trainer.run, device="cpu")
     resumed.resume()
+    assert {group["part"]: group["lr_scale"] for group in resumed.learner.optimizer.param_groups} == rates
     resumed.fit()
     assert_same_weights(resumed.run.last, whole.run.last)
 

@@ -32,11 +32,18 @@ from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.spec import SIZE_MULTIPLE
 
 STRIDE = 4  # input pixels per heat-map cell: of every backbone here, and of the targets
-BACKBONES = ("dla_34", "dla_46c", "hourglass_104")
+BACKBONES = (
+    "dla_34", "dla_46c", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "mobilenet_v2_fpn",
+    "hourglass_104",
+)  # fmt: skip
 RISING = Bound("two rising positive numbers", lambda pair: 0 < pair[0] <= pair[1])
 POSITIVE_BGR = Bound("three positive numbers", lambda bgr: min(bgr) > 0)
 EPOCHS = Bound("at least 1, or auto", lambda value: value == "auto" or value >= 1)
 LEVELS = Bound("at least 0, stem or base", lambda value: isinstance(value, str) or value >= 0)
+FOUR_WIDTHS = Bound(
+    "four positive whole numbers, the widths at strides 4, 8, 16, 32",
+    lambda widths: len(widths) == 4 and min(widths) > 0,
+)
 PARTS_OF_RUN = Bound(
     "parts of the run, between 0 and 1 (of 90 epochs the 60th is 0.667)",
     lambda parts: all(0 < part < 1 for part in parts),
@@ -63,6 +70,8 @@ class ModelConfig:
     max_detections: int = bounded(100, AT_LEAST_1)  # K
     deformable: bool = False  # modulated deformable convolutions (DCNv2) in the up path of a DLA
     freeze: int | Literal["stem", "base"] = bounded(0, LEVELS)  # levels of the backbone that training leaves alone
+    up_channels: tuple[int, ...] | None = bounded(None, FOUR_WIDTHS)  # of the up path; None: the backbone's own
+    up_conv: str = one_of("plain", "separable")  # separable: depthwise and 1x1, a ninth of the arithmetic
 
     @property
     def size_multiple(self) -> int:

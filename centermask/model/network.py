@@ -13,13 +13,25 @@ from torch.nn import functional as F
 
 from centermask.config import STRIDE, Config, InputConfig, ModelConfig
 from centermask.model.dla import DLA, dla_34, dla_46c
+from centermask.model.efficientnet_lite import (
+    EfficientNetLite,
+    efficientnet_lite0,
+    efficientnet_lite1,
+    efficientnet_lite2,
+)
 from centermask.model.heads import Head, neighbourhoods
 from centermask.model.hourglass import Hourglass, hourglass_104
+from centermask.model.mobilenet_v2_fpn import MobileNetV2FPN, mobilenet_v2_fpn
 from centermask.model.upsampling import UpPath
 
-BACKBONES: dict[str, Callable[[], DLA | Hourglass]] = {
+Backbone = DLA | EfficientNetLite | MobileNetV2FPN | Hourglass
+BACKBONES: dict[str, Callable[[], Backbone]] = {
     "dla_34": dla_34,
     "dla_46c": dla_46c,
+    "efficientnet_lite0": efficientnet_lite0,
+    "efficientnet_lite1": efficientnet_lite1,
+    "efficientnet_lite2": efficientnet_lite2,
+    "mobilenet_v2_fpn": mobilenet_v2_fpn,
     "hourglass_104": hourglass_104,
 }
 HEATMAP_BIAS = -2.19  # sigma(-2.19) = 0.1: few peaks at the start (CornerNet, CenterNet)
@@ -90,7 +102,9 @@ class CenterMaskNet(nn.Module):
         if isinstance(self.base, Hourglass):
             channels, stacks = self.base.feature_channels, self.base.stacks
         else:
-            self.up = UpPath(self.base.channels, model.deformable)
+            appended = self.base.pyramid_channels if isinstance(self.base, MobileNetV2FPN) else 0
+            conv = "deformable" if model.deformable else model.up_conv
+            self.up = UpPath(self.base.channels, conv, model.up_channels, appended)
             channels = self.up.feature_channels
         for name, head in make_heads(model, channels, num_classes)._asdict().items():
             self.add_module(name, head)

@@ -8,6 +8,7 @@ Tensors go by name. A name with another shape, such as the heat map of other cla
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from centermask.model import movenet
 from centermask.model.network import CenterMaskNet
 from centermask_runtime.errors import ModelError
 
@@ -30,6 +32,7 @@ class CheckpointLayout:
     mark: str  # a name that every file of this layout has
     renames: tuple[tuple[str, str], ...]  # pattern at the beginning of a name there -> beginning here
     rgb_stem: str | None = None  # here: first convolution, where it was trained on RGB; ours sees BGR
+    start_heads: Callable[[CenterMaskNet, Mapping[str, Tensor]], list[str]] | None = None  # what does not go by name
 
 
 def _hourglass_head(there: str, here: str) -> tuple[tuple[str, str], ...]:
@@ -58,6 +61,13 @@ LAYOUTS = (
             (r"(pre|kps|cnvs|cnvs_|inters|inters_)\.", r"base.\1."),
             *_hourglass_head("hm", "heatmap"), *_hourglass_head("wh", "size"), *_hourglass_head("reg", "offset"),
         ),
+    ),
+    CheckpointLayout(
+        "MoveNet MultiPose Lightning", movenet.MARK, ((r"base\.", "base."),), start_heads=movenet.start_heads
+    ),
+    CheckpointLayout(
+        "ImageNet weights of EfficientNet-Lite", "efficientnet_lite.stem.conv.weight",
+        ((r"efficientnet_lite\.", "base."),),
     ),
     CheckpointLayout(
         "ImageNet weights of DLA", "base_layer.0.weight", (("", "base."),), rgb_stem="base.base_layer.0.weight"
@@ -116,6 +126,8 @@ def load_starting_weights(model: CenterMaskNet, path: Path) -> WeightsReport:
             else:
                 place.copy_(tensor.flip(1) if here == layout.rgb_stem else tensor)
                 used.append(here)
+    if layout.start_heads is not None:
+        used += layout.start_heads(model, found)
     if all(name.endswith(COUNTER) for name in used):
         raise ModelError(
             f"{path} is asked for starting weights and looks like {layout.title}, but none of its {len(found)} tensors "

@@ -42,7 +42,7 @@ setup(
     },
     package_data={
         "": ["py.typed"],
-        "centermask": ["released/*.safetensors"],
+        "centermask": ["released/*.safetensors", "starting/*.safetensors"],
         "centermask_export": ["deepstream/*", "checks/images/*.png"],
         CONFIGS: ["*.yaml"],
         KERNELS: ["*.cu", "*.cuh"],

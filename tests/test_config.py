@@ -54,11 +54,12 @@ def test_shipped_configs_leave_no_value_to_a_default(path):
     crop=st.none() | st.integers(1, 20),
     flag=st.booleans(),
     freeze=st.integers(0, 9) | st.sampled_from(("stem", "base")),
+    widths=st.none() | st.tuples(*[st.integers(1, 99)] * 4),
 )
-def test_any_config_survives_a_round_trip(lr, side, drops, crop, flag, freeze):
+def test_any_config_survives_a_round_trip(lr, side, drops, crop, flag, freeze, widths):
     config = Config(
         "tiny",
-        ModelConfig(backbone="dla_46c", saliency="class_agnostic", freeze=freeze),
+        ModelConfig(backbone="dla_46c", saliency="class_agnostic", freeze=freeze, up_channels=widths),
         InputConfig(size=(32 * side, 32)),
         TrainConfig(
             lr=lr,
@@ -115,6 +116,18 @@ def test_crop_takes_the_place_of_the_input_in_training():
         ("name: x\nmodel: {freeze: stm}", "file: 'model.freeze' must be a whole number or stem or base, not 'stm'."),
         ("name: x\nmodel: {freeze: true}", "file: 'model.freeze' must be a whole number or stem or base, not True."),
         ("name: x\nmodel: {freeze: -1}", "model.freeze must be at least 0, stem or base, not -1."),
+        (
+            "name: x\nmodel: {deformable: true, up_conv: separable}",
+            "model.deformable and model.up_conv separable both say which convolutions the up path has; set deformable",
+        ),
+        (
+            "name: x\nmodel: {backbone: hourglass_104, up_conv: separable}",
+            "model.up_channels and model.up_conv are for an up path, and hourglass_104 has none; leave them out.",
+        ),
+        ("name: x\nmodel: {up_channels: [64, 64]}", "model.up_channels must be four positive whole numbers"),
+        ("name: x\nmodel: {up_channels: [64, 64, 0, 64]}", "model.up_channels must be four positive whole numbers"),
+        ("name: x\nmodel: {up_channels: 64}", "file: 'model.up_channels' must be a list, not 64."),
+        ("name: x\nmodel: {up_conv: depthwise}", "model.up_conv 'depthwise' is unknown; known are: plain, separable"),
         (
             "name: x\ntrain: {drops: [50, 65]}",
             "train.drops must be parts of the run, between 0 and 1 (of 90 epochs",

@@ -44,7 +44,7 @@ TESTED_IN = {
     "centermask/model/cost.py": "tests/cli/test_model.py",
     "centermask/model/dla.py": "tests/model/test_network.py",
     "centermask/model/heads.py": "tests/model/test_network.py",
-    "centermask/model/upsampling.py": "tests/model/test_network.py",
+    "centermask/model/movenet.py": "tests/model/test_mobilenet_v2_fpn.py",
     "centermask/training/__init__.py": "tests/test_api.py",
     "centermask/training/callbacks.py": "tests/training/test_options.py",
     "centermask/training/checkpoint.py": "tests/whole/test_crash_safety.py",
@@ -111,7 +111,7 @@ def test_the_licence_is_apache_2_word_for_word_and_the_package_says_so() -> None
     published = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"  # at apache.org/licenses
     assert sha256_of(ROOT / "LICENSE") == published
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE", "NOTICE"])
 
 
 def test_every_python_file_begins_with_its_licence() -> None:

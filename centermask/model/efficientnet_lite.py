@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
 
+from centermask.model.recompute import recomputed
 from centermask.model.same_conv import ConvNorm, InvertedResidual
 
 
@@ -33,11 +34,15 @@ STAGES = (
     Stage(6, 3, 1, 320, 1),
 )
 LAST_OF_LEVEL = (0, 1, 2, 4, 6)  # the stages whose outputs are the maps at strides 2, 4, 8, 16, 32
+FINE_STAGES = 2  # down to stride 4
 STEM_CHANNELS = 32  # of every member: the stem and the first and last stage do not scale in depth
 
 
 class EfficientNetLite(nn.Module):
-    """The backbone: an image [N, 3, H, W] -> six maps, level i at stride 2**i with channels[i]; level 0 is the image."""
+    """The backbone: an image [N, 3, H, W] -> six maps, level i at stride 2**i with channels[i]; level 0 is the image.
+
+    recompute: activations down to stride 4 are computed again in the backward pass, see model/recompute.py.
+    """
 
     recompute = False
 
@@ -59,13 +64,29 @@ class EfficientNetLite(nn.Module):
             of_stage.append(out_channels)
         self.channels = (3, *(of_stage[number] for number in LAST_OF_LEVEL))
 
+    def levels(self) -> list[tuple[nn.Module, ...]]:
+        """Returns what makes the maps down to stride 2, 4, 8, 16 and 32: the levels that model.freeze counts."""
+        firsts = (0, *(number + 1 for number in LAST_OF_LEVEL[:-1]))
+        spans = zip(firsts, LAST_OF_LEVEL, strict=True)
+        stem, *others = (tuple(self.stages[first : last + 1]) for first, last in spans)
+        return [(self.stem, *stem), *others]
+
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps = [x]
-        x = self.stem(x)
-        for number, stage in enumerate(self.stages):
-            x = stage(x)
+        if self.recompute and self.training and is_grad_enabled():
+            maps = recomputed(self._fine_levels, x, (self.stem, *self.stages[:FINE_STAGES]))
+        else:
+            maps = self._fine_levels(x)
+        y = maps[-1]
+        for number, stage in enumerate(self.stages[FINE_STAGES:], FINE_STAGES):
+            y = stage(y)
             if number in LAST_OF_LEVEL:
-                maps.append(x)
+                maps.append(y)
+        return [x, *maps]
+
+    def _fine_levels(self, x: Tensor) -> list[Tensor]:
+        maps = [self.stages[0](self.stem(x))]
+        for stage in self.stages[1:FINE_STAGES]:
+            maps.append(stage(maps[-1]))
         return maps
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
 from torch.nn import functional as F
 
+from centermask.model.recompute import recomputed
 from centermask.model.same_conv import ConvNorm, InvertedResidual
 
 STEM_CHANNELS = 48
@@ -32,6 +33,7 @@ BLOCKS = (
     Block(240, 1), Block(480, 1),
 )  # fmt: skip
 LATERALS = ((9, 64, 32), (5, 32, 24), (2, 24, 24))  # block, channels of the pyramid at its stride, and one level finer
+FINE_BLOCKS = 3  # down to stride 4
 STRIDE_2, STRIDE_16, STRIDE_32 = 0, 12, 16  # blocks whose outputs go into the maps beside those with a lateral
 
 
@@ -52,6 +54,8 @@ class MobileNetV2FPN(nn.Module):
 
     Level 0 is the image; levels 2 to 5 are a block's output beside the pyramid's map at that stride. The seventh map,
     [N, pyramid_channels, H/4, W/4], is where the published heads stand: the up path hands it on to ours.
+
+    recompute: activations down to stride 4 are computed again in the backward pass, see model/recompute.py.
     """
 
     recompute = False
@@ -72,18 +76,29 @@ class MobileNetV2FPN(nn.Module):
         self.laterals = nn.ModuleList(nn.Conv2d(BLOCKS[block].channels, wide, 1) for block, wide, _ in LATERALS)
         self.top_down = nn.ModuleList(Separable(wide, finer) for _, wide, finer in LATERALS)
 
+    def levels(self) -> list[tuple[nn.Module, ...]]:
+        """Returns what makes the maps down to stride 2, 4, 8, 16 and 32: the levels that model.freeze counts.
+
+        The pyramid goes with the last, which it begins from.
+        """
+        blocks = self.blocks
+        pyramid = (self.last, self.top, self.laterals, self.top_down)
+        coarse = [tuple(blocks[1:3]), tuple(blocks[3:6]), tuple(blocks[6:13])]
+        return [(self.stem, blocks[0]), *coarse, (*blocks[13:], *pyramid)]
+
     def forward(self, x: Tensor) -> list[Tensor]:
-        image, x = x, self.stem(x)
-        outputs = []
-        for block in self.blocks:
-            x = block(x)
-            outputs.append(x)
-        pyramid = [self.top(self.last(x))]  # strides 32, 16, 8, 4
+        if self.recompute and self.training and is_grad_enabled():
+            outputs = recomputed(self._fine_blocks, x, (self.stem, *self.blocks[:FINE_BLOCKS]))
+        else:
+            outputs = self._fine_blocks(x)
+        for block in self.blocks[FINE_BLOCKS:]:
+            outputs.append(block(outputs[-1]))
+        pyramid = [self.top(self.last(outputs[-1]))]  # strides 32, 16, 8, 4
         for (block_number, _, _), lateral, finer in zip(LATERALS, self.laterals, self.top_down, strict=True):
             raised = F.interpolate(pyramid[-1], scale_factor=2.0, mode="bilinear", align_corners=False)
             pyramid.append(finer(raised + lateral(outputs[block_number])))
         return [
-            image,
+            x,
             outputs[STRIDE_2],
             torch.cat((outputs[2], pyramid[3]), 1),
             torch.cat((outputs[5], pyramid[2]), 1),
@@ -91,6 +106,12 @@ class MobileNetV2FPN(nn.Module):
             torch.cat((outputs[STRIDE_32], pyramid[0]), 1),
             pyramid[3],
         ]
+
+    def _fine_blocks(self, x: Tensor) -> list[Tensor]:
+        outputs = [self.blocks[0](self.stem(x))]
+        for block in self.blocks[1:FINE_BLOCKS]:
+            outputs.append(block(outputs[-1]))
+        return outputs
 
 
 def mobilenet_v2_fpn() -> MobileNetV2FPN:

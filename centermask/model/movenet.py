@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from centermask.model.heads import Head
 from centermask.model.network import CenterMaskNet
@@ -41,6 +41,8 @@ def start_heads(model: CenterMaskNet, found: Mapping[str, Tensor]) -> list[str]:
     for name, (there, outputs) in SOURCES.items():
         head: Head = getattr(model, name)
         first, last = head[0], head[2]
+        assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d)
+        assert first.bias is not None and last.bias is not None
         hidden_weight, hidden_bias = found[f"movenet.{there}.0.weight"], found[f"movenet.{there}.0.bias"]
         hidden, pyramid = hidden_weight.shape[:2]
         if first.weight.shape[0] < hidden or first.weight.shape[1] <= pyramid:

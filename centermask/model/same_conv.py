@@ -15,7 +15,7 @@ MOMENTUM = 0.01
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution without bias and with padding SAME; at stride 2 for even sides: the odd pixel is right and below."""
+    """A convolution without bias, with padding SAME: at stride 2 the odd pixel is right and below, for even sides."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         padding = kernel // 2 if stride == 1 else 0

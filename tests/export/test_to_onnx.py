@@ -13,21 +13,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 
+from centermask.config import Config, InputConfig, ModelConfig
 from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import Split, find_split
 from centermask.evaluation.evaluate import evaluate
-from centermask.model.network import CenterMaskNet
+from centermask.model.network import CenterMaskNet, build_model
+from centermask.model.pretrained import load_starting_weights
 from centermask.model.torch_network import TorchNetwork
 from centermask_export.checks.outputs import (
     compare_networks,
     match_detections,
 )
+from centermask_export.options import ExportOptions
+from centermask_export.to_onnx import export_onnx
 from centermask_runtime.errors import ModelError
 from centermask_runtime.networks.gpu_network import INPUT_NAME, OUTPUT_NAMES
-from centermask_runtime.networks.network import PEAKS_OUTPUTS
+from centermask_runtime.networks.network import HEADS_OUTPUTS, PEAKS_OUTPUTS
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.spec import METADATA_KEY, ModelSpec
 from tests.support.exported_models import (
@@ -40,6 +46,7 @@ from tests.support.exported_models import (
     tiny_onnx,
     tiny_spec,
 )
+from tests.support.places import ROOT
 
 KINDS = (*OPTIONS, "int8")
 FLOAT, HALF, INT32, UINT8 = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "INT32", "UINT8"))
@@ -184,6 +191,30 @@ def test_ap_of_the_file_is_ap_of_the_weights(model, spec, exported, tmp_path):
     for kind in ("bbox", "segm"):
         for name, value in torch_ap[kind].items():
             assert onnx_ap[kind][name] == pytest.approx(value, abs=1e-3, nan_ok=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "up_path"),
+    [
+        ("efficientnet_lite0", {"up_channels": (24, 32, 48, 64), "up_conv": "separable"}),
+        ("mobilenet_v2_fpn", {}),
+    ],
+)
+def test_backbones_of_tensorflow_give_the_same_maps_in_onnx_runtime(backbone, up_path, tmp_path):
+    """Their padding and the pyramid's up-sampling too; with published weights and a size that is no square."""
+    config = ModelConfig(backbone, head_channels=96, shape_size=8, max_detections=50, **up_path)
+    torch.manual_seed(0)
+    model = build_model(Config("x", config, InputConfig((64, 96))), 1)
+    (file,) = (ROOT / "centermask" / "starting").glob(f"*_{backbone}.safetensors")
+    load_starting_weights(model, file)
+    images = np.stack([cv2.resize(frame, (96, 64)) for frame in frames(2)])
+    spec = dataclasses.replace(tiny_spec(), shape_size=8, input_hw=(64, 96))
+    export_onnx(model, spec, tmp_path / "x.onnx", ExportOptions(graph="heads", batch=2))
+    found = onnxruntime.InferenceSession(tmp_path / "x.onnx").run(HEADS_OUTPUTS, {INPUT_NAME: images})
+    with torch.no_grad():
+        for name, theirs, ours in zip(HEADS_OUTPUTS, found, model.heads(torch.from_numpy(images)), strict=True):
+            assert np.abs(theirs - ours.numpy()).max() < 1e-4 * ours.abs().max(), name
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,7 +17,6 @@ from centermask.data.loader import TrainingSet, collate
 from centermask.model.dla import dla_34, dla_46c
 from centermask.model.heads import Head, neighbourhoods
 from centermask.model.network import CenterMaskNet
-from centermask.model.upsampling import BilinearUp, UpPath
 from centermask.training.losses import centermask_losses
 from centermask_runtime.geometry import Letterbox
 from centermask_runtime.reference import peaks as reference
@@ -133,29 +131,6 @@ def test_parameter_counts_are_the_published_ones():
     """As timm's, which leaves out unused projections too: dla34 15,742,104, dla46_c 1,301,400 with classifier."""
     assert parameters(dla_34()) == 15_742_104 - (512 * 1000 + 1000)
     assert parameters(dla_46c()) == 1_301_400 - (256 * 1000 + 1000)
-
-
-def test_up_path_has_centernets_names_below_up():
-    """`up.dla_up.ida_0.proj_1...` here is `dla_up.ida_0.proj_1...` there: CenterNet has no submodule around both."""
-    names = set(UpPath((16, 32, 64, 128, 256, 512)).state_dict())
-    expected = set()
-    idas = {"dla_up.ida_0": 2, "dla_up.ida_1": 3, "dla_up.ida_2": 4, "ida_up": 3}  # maps that each merges
-    batch_norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    for ida, maps in idas.items():
-        for i in range(1, maps):
-            expected |= {f"{ida}.{kind}_{i}.actf.0.{part}" for kind in ("proj", "node") for part in batch_norm}
-            expected |= {f"{ida}.{kind}_{i}.conv.weight" for kind in ("proj", "node")} | {f"{ida}.up_{i}.weight"}
-    assert names == expected
-    model_names = set(model_of("dla_34").state_dict())
-    assert {f"up.{name}" for name in expected} <= model_names and "base.level5.root.conv.weight" in model_names
-
-
-def test_up_sampling_starts_bilinear():
-    """As OpenCV means it, pixel centres at half-integers; the outermost pixels fade to the zeros outside."""
-    ramp = torch.arange(6.0).repeat(6, 1)[None, None]
-    raised = BilinearUp(1, 2)(ramp)[0, 0].detach().numpy()
-    expected = cv2.resize(ramp[0, 0].numpy(), (12, 12), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_allclose(raised[1:-1, 1:-1], expected[1:-1, 1:-1], atol=1e-6)
 
 
 # ---- input ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,10 @@ from centermask.data.dataset import load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.data.synthetic import write_shapes
 from centermask.model.dla import DLA, dla_34, dla_46c
+from centermask.model.efficientnet_lite import efficientnet_lite0
 from centermask.model.hourglass import Hourglass
+from centermask.model.mobilenet_v2_fpn import mobilenet_v2_fpn
+from centermask.model.network import Backbone
 from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask_runtime.errors import UsageError
@@ -24,9 +27,11 @@ def thin_hourglass() -> Hourglass:
     return Hourglass(2, 16, (16, 16, 32), (1, 1, 1), 16)
 
 
-BACKBONES: dict[str, Callable[[], DLA | Hourglass]] = {
+BACKBONES: dict[str, Callable[[], Backbone]] = {
     "dla_34": dla_34,
     "dla_46c": dla_46c,
+    "efficientnet_lite0": efficientnet_lite0,
+    "mobilenet_v2_fpn": mobilenet_v2_fpn,
     "hourglass": thin_hourglass,
 }
 
@@ -37,7 +42,7 @@ def synchronised() -> DLA:
     return backbone
 
 
-def step(make: Callable[[], DLA | Hourglass], *, recompute: bool) -> tuple[nn.Module, int]:
+def step(make: Callable[[], Backbone], *, recompute: bool) -> tuple[nn.Module, int]:
     """A backbone after one forward and backward pass; the bytes that it kept in between."""
     torch.manual_seed(0)
     backbone = make().train()
@@ -67,7 +72,10 @@ def test_gradients_and_running_statistics_are_equal_bit_for_bit(make):
     assert counts == {1}  # not twice
 
 
-@pytest.mark.parametrize(("name", "most"), [("dla_34", 0.55), ("dla_46c", 0.5), ("hourglass", 0.4)])
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("dla_34", 0.55), ("dla_46c", 0.5), ("efficientnet_lite0", 0.6), ("mobilenet_v2_fpn", 0.7), ("hourglass", 0.4)],
+)
 def test_less_is_kept_between_the_passes(name, most):
     _, plain = step(BACKBONES[name], recompute=False)
     _, again = step(BACKBONES[name], recompute=True)

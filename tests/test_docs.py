@@ -77,7 +77,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "photos").mkdir()
     for index, picture in enumerate(frames(2)):
         cv2.imwrite(str(tmp_path / "photos" / f"{index}.jpg"), picture)
-    from centermask_runtime.sinks.video import VideoWriter
+    from centermask_runtime.sinks.video_writer import VideoWriter
 
     picture = frames(1)[0][:120, :160]
     with VideoWriter(tmp_path / "clip.mp4", (120, 160), 10) as writer:

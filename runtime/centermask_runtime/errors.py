@@ -4,6 +4,7 @@
 CenterMaskError          exit code 1   something failed while running
 ├── DriverError                        a call to CUDA (cuda/driver.py)
 ├── CompileError                       kernels that do not become code (cuda/compile.py)
+├── DiskFullError                      an output that found no more space
 ├── UsageError           exit code 2   a flag, config key, value or call that makes no sense
 ├── DataError            exit code 3   an image, video, annotation file or folder, or an array that is no frame
 ├── ModelError           exit code 4   weights, an ONNX file or an engine
@@ -23,6 +24,10 @@ class CenterMaskError(Exception):
     """Base of every error that is the world's fault, not the program's."""
 
     exit_code = 1
+
+
+class DiskFullError(CenterMaskError):
+    """An output that found no more space; what was whole until then is kept."""
 
 
 class UsageError(CenterMaskError):

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from centermask_runtime.closing import AllOrNothing
-from centermask_runtime.errors import CenterMaskError, UsageError
+from centermask_runtime.errors import CenterMaskError, DiskFullError, UsageError, first_line
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, the largest size of a file
 
 
 class PartialFile(AllOrNothing):
@@ -34,7 +37,7 @@ class PartialFile(AllOrNothing):
         try:
             self.partial.write_bytes(content)
         except OSError as error:
-            raise CenterMaskError(f"{self.path} cannot be written: {error.strerror}.") from error
+            raise writing_error(self.path, error) from error
 
     def close(self) -> None:
         """Gives the file its name. Raises UsageError, and nothing stays, where that is refused."""
@@ -46,6 +49,8 @@ class PartialFile(AllOrNothing):
                 _sync(self.path.parent)
         except OSError as error:
             self.discard()
+            if error.errno in FULL:
+                raise writing_error(self.path, error) from error
             raise UsageError(f"{self.path} cannot be replaced, {error.strerror}: choose another output.") from error
 
     def discard(self) -> None:
@@ -56,6 +61,16 @@ def write_whole(path: str | Path, content: bytes, *, durable: bool = False) -> N
     """Makes or replaces a file, all of it or none. Raises UsageError, or CenterMaskError when the disk is full."""
     with PartialFile(path, durable=durable) as file:
         file.write(content)
+
+
+def writing_error(path: Path, error: BaseException) -> CenterMaskError:
+    """What is to be raised where a file, of which a part may be there, could not be written on."""
+    reason = getattr(error, "strerror", None) or first_line(error)
+    if getattr(error, "errno", None) in FULL:
+        return DiskFullError(
+            f"{path} cannot be written on ({reason}): what was whole until then is kept; free some space and run again."
+        )
+    return CenterMaskError(f"{path} cannot be written on: {reason}.")
 
 
 def _sync(path: Path) -> None:

@@ -117,7 +117,7 @@ def pictures(tmp_path) -> Path:
 
 @pytest.fixture
 def clip(tmp_path) -> Path:
-    from centermask_runtime.sinks.video import VideoWriter
+    from centermask_runtime.sinks.video_writer import VideoWriter
 
     image = cv2.imread(str(next((NUCLEI / "val").glob("*.png"))))[:128, :160]
     path = tmp_path / "clip.mp4"

@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def clip(tmp_path):
-    from centermask_runtime.sinks.video import VideoWriter
+    from centermask_runtime.sinks.video_writer import VideoWriter
 
     path = tmp_path / "clip.mp4"
     with VideoWriter(path, (120, 160), 10) as writer:

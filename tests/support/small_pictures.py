@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from centermask_runtime.sinks.video import VideoWriter
+from centermask_runtime.sinks.video_writer import VideoWriter
 
 SIZE_HW = (48, 64)
 

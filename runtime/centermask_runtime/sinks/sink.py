@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -11,7 +12,8 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.errors import UsageError
+from centermask_runtime.closing import AllOrNothing
+from centermask_runtime.errors import CenterMaskError, DiskFullError, UsageError
 from centermask_runtime.instances import Instances
 from centermask_runtime.reference.overlay import DrawStyle
 from centermask_runtime.sources.source import Frame, SourceInfo
@@ -38,6 +40,19 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
     def discard(self) -> None: ...
+
+
+class FileSink(AllOrNothing):
+    """A Sink that writes files: an error gives them up, but where the disk is full, what they have until then stays."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, DiskFullError):
+            with suppress(CenterMaskError):  # one sentence about the disk is on its way
+                self.close()
+        else:
+            super().__exit__(kind, error, trace)
 
 
 def refuse_to_overwrite(source: SourceInfo, targets: Iterable[Path]) -> None:

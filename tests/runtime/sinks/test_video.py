@@ -17,7 +17,8 @@ from centermask_runtime.reference.overlay import DrawStyle, draw
 from centermask_runtime.sinks.coco_json import CocoSink
 from centermask_runtime.sinks.pictures import PictureSink
 from centermask_runtime.sinks.sink import Sink
-from centermask_runtime.sinks.video import VideoSink, VideoWriter
+from centermask_runtime.sinks.video import VideoSink
+from centermask_runtime.sinks.video_writer import VideoWriter
 from centermask_runtime.sources.source import Frame, SourceInfo
 from centermask_runtime.sources.video import VideoSource
 from tests.support.small_pictures import SIZE_HW, names_in, picture, write_video

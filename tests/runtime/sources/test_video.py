@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from centermask_runtime.errors import DataError, UsageError
-from centermask_runtime.sinks.video import VideoWriter
+from centermask_runtime.sinks.video_writer import VideoWriter
 from centermask_runtime.sources.video import VideoSource
 from tests.support.small_pictures import SIZE_HW, picture, write_video
 

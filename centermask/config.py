@@ -72,6 +72,7 @@ class ModelConfig:
     freeze: int | Literal["stem", "base"] = bounded(0, LEVELS)  # levels of the backbone that training leaves alone
     up_channels: tuple[int, ...] | None = bounded(None, FOUR_WIDTHS)  # of the up path; None: the backbone's own
     up_conv: str = one_of("plain", "separable")  # separable: depthwise and 1x1, a ninth of the arithmetic
+    shape_channels: int | None = bounded(None, AT_LEAST_1)  # of the shape head alone, which runs at K cells only
 
     @property
     def size_multiple(self) -> int:

@@ -222,7 +222,7 @@ def make_heads(model: ModelConfig, channels: int, num_classes: int) -> HeadSet:
         heatmap=Head(channels, width, num_classes, HEATMAP_BIAS),
         offset=Head(channels, width, 2),
         size=Head(channels, width, 2),
-        shape=Head(channels, width, model.shape_size**2),
+        shape=Head(channels, model.shape_channels or width, model.shape_size**2),
         saliency=Head(channels, width, num_classes if model.saliency == "class_specific" else 1),
     )
 

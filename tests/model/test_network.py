@@ -171,6 +171,15 @@ def test_sparse_heads_equal_dense_heads_on_real_images(images, backbone, salienc
     _same_peaks(model, images)
 
 
+def test_a_shape_head_of_another_width_changes_no_other_head(images):
+    config = ModelConfig("efficientnet_lite0", 16, 8, max_detections=20, up_channels=(8, 8, 8, 8), shape_channels=48)
+    torch.manual_seed(0)
+    model = enliven(CenterMaskNet(config, INPUT, 1), images)
+    widths = {name: getattr(model, name)[0].out_channels for name in ("heatmap", "offset", "size", "shape", "saliency")}
+    assert widths == {"heatmap": 16, "offset": 16, "size": 16, "shape": 48, "saliency": 16}
+    _same_peaks(model, images)
+
+
 def test_sparse_heads_equal_dense_heads_on_photographs(shared_data):
     images = letterboxed(load_dataset(find_split(shared_data / "coco", "val")), 3, (128, 160))
     _same_peaks(enliven(model_of("dla_34", classes=80, k=100), images), images)

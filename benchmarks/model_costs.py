@@ -4,9 +4,9 @@
     python benchmarks/model_costs.py edge_n edge_s dla_46c --peer YOLO11n-seg=yolo11n-seg.onnx
 
 Weights are random, as the time does not depend on them. All networks take turns in one process, so that a noisy machine
-disturbs all alike; the ratio is to the first peer, or to the first config. A peer is any ONNX file with one image as its
-input (benchmarks/peers/ makes those of Ultralytics). Timed: the input to the network's outputs; not timed: letterbox,
-masks, and what a peer does after its network.
+disturbs all alike; the ratio is to the first peer, or to the first config. A peer is any ONNX file that takes one image
+(benchmarks/peers/ makes those of Ultralytics). Timed: the input to the network's outputs; not timed: letterbox, masks,
+and what a peer does after its network.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from centermask.bounds import (
 )
 from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.spec import SIZE_MULTIPLE
+from centermask_runtime.value_range import ValueRange
 
 STRIDE = 4  # input pixels per heat-map cell: of every backbone here, and of the targets
 BACKBONES = (
@@ -37,6 +38,8 @@ BACKBONES = (
     "hourglass_104",
 )  # fmt: skip
 RISING = Bound("two rising positive numbers", lambda pair: 0 < pair[0] <= pair[1])
+GROWING = Bound("two growing numbers", lambda pair: pair[0] < pair[1])
+PERCENTILES = Bound("two growing numbers from 0 to 100", lambda pair: 0 <= pair[0] < pair[1] <= 100)
 POSITIVE_BGR = Bound("three positive numbers", lambda bgr: min(bgr) > 0)
 EPOCHS = Bound("at least 1, or auto", lambda value: value == "auto" or value >= 1)
 LEVELS = Bound("at least 0, stem or base", lambda value: isinstance(value, str) or value >= 0)
@@ -85,6 +88,15 @@ class InputConfig:
     size: tuple[int, int] = (512, 512)  # height, width; what the exported network takes
     mean_bgr: tuple[float, float, float] = (0.40789654, 0.44719302, 0.47026115)
     std_bgr: tuple[float, float, float] = bounded((0.28863828, 0.27408164, 0.27809835), POSITIVE_BGR)
+    range: tuple[float, float] | None = bounded(
+        None, GROWING
+    )  # of images with more than 8 bits: values that become 0, 255
+    percentiles: tuple[float, float] | None = bounded(None, PERCENTILES)  # the same by percentiles of each image
+
+    @property
+    def values(self) -> ValueRange | None:
+        """What becomes of images with more than 8 bits; None where 16 bits lose their lower 8."""
+        return ValueRange.of(self.range, self.percentiles)
 
 
 @dataclass(frozen=True)
@@ -184,6 +196,8 @@ class Config:
                 f"model.deformable and model.up_conv {self.model.up_conv} both say which convolutions the up path has; "
                 "set deformable to false or up_conv to plain."
             )
+        if self.input.range is not None and self.input.percentiles is not None:
+            raise UsageError("input.range and input.percentiles exclude each other; set one of them to null.")
         if self.train.compile and self.train.recompute:
             raise UsageError(
                 "train.recompute and train.compile exclude each other, as a compiled network chooses itself what to "

@@ -35,6 +35,7 @@ TESTED_IN = {
     "centermask/cli/benchmark.py": "tests/cli/test_cli.py",
     "centermask/cli/commands.py": "tests/cli/test_group.py",
     "centermask/cli/options.py": "tests/cli/test_suggestions.py",
+    "centermask/cli/source_options.py": "tests/cli/test_predict.py",
     "centermask/cli/tables.py": "tests/cli/test_cli.py",
     "centermask/cli/train.py": "tests/cli/test_cli.py",
     "centermask/cli/val.py": "tests/cli/test_cli.py",
@@ -74,6 +75,9 @@ TESTED_IN = {
     "runtime/centermask_runtime/cuda/layouts.py": "tests/runtime/cuda/test_stages.py",
     "runtime/centermask_runtime/cuda/memory.py": "tests/runtime/cuda/test_workspace.py",
     "runtime/centermask_runtime/cuda/results.py": "tests/runtime/cuda/test_cuda_masks.py",
+    "runtime/centermask_runtime/feed.py": "tests/runtime/test_predict.py",
+    "runtime/centermask_runtime/image_decoding.py": "tests/runtime/test_images.py",
+    "runtime/centermask_runtime/image_kinds.py": "tests/runtime/test_images.py",
     "runtime/centermask_runtime/networks/engine_record.py": "tests/runtime/networks/test_gpu_network.py",
     "runtime/centermask_runtime/networks/network.py": "tests/runtime/networks/test_onnx_runtime.py",
     "runtime/centermask_runtime/networks/onnx_runtime_gpu.py": "tests/runtime/networks/test_gpu_network.py",
@@ -83,10 +87,17 @@ TESTED_IN = {
     "runtime/centermask_runtime/pipeline/frame.py": "tests/runtime/pipeline/test_cpu.py",
     "runtime/centermask_runtime/pipeline/gpu_work.py": "tests/runtime/pipeline/test_gpu.py",
     "runtime/centermask_runtime/pipeline/opening.py": "tests/test_opening.py",
+    "runtime/centermask_runtime/pil_images.py": "tests/runtime/test_images.py",
     "runtime/centermask_runtime/progress.py": "tests/evaluation/test_evaluate.py",
+    "runtime/centermask_runtime/sources/connections.py": "tests/runtime/sources/test_streams.py",
+    "runtime/centermask_runtime/sources/decoding.py": "tests/runtime/sources/test_video.py",
+    "runtime/centermask_runtime/sources/live.py": "tests/runtime/sources/test_streams.py",
+    "runtime/centermask_runtime/sources/options.py": "tests/runtime/sources/test_video.py",
+    "runtime/centermask_runtime/sources/parts.py": "tests/runtime/sources/test_opening.py",
+    "runtime/centermask_runtime/sources/sequence.py": "tests/runtime/sources/test_listing.py",
     "runtime/centermask_runtime/sources/source.py": "tests/runtime/sources/test_arrays.py",
 }
-BINARY = {".png", ".jpg", ".mp4", ".onnx", ".safetensors"}
+BINARY = {".heic", ".png", ".jpg", ".mp4", ".onnx", ".safetensors"}
 
 
 def project_files() -> list[Path]:

@@ -11,8 +11,9 @@ from centermask.cli.group import CommandTable
 from centermask.cli.suggestions import unknown_option
 from centermask.version import __version__
 from centermask_runtime.errors import CenterMaskError
+from centermask_runtime.interrupt import Terminated
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and 128 + SIGTERM, as shells have it
 
 
 @click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -36,9 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stopped:
         click.echo("Stopped.", err=True)
-        sys.exit(INTERRUPTED)
+        first = stopped.__cause__ or stopped  # click makes an Abort of it
+        sys.exit(TERMINATED if isinstance(first, Terminated) else INTERRUPTED)
     except CenterMaskError as error:
         if "--debug" in arguments:
             raise

@@ -18,18 +18,18 @@ from centermask_runtime.packages import install_command, is_installed
 from centermask_runtime.speed import machine
 
 PACKAGES = {  # of pyproject.toml: what the base install has, and each extra
-    "base": ("numpy", "opencv-python", "onnxruntime", "av", "click", "PyYAML", "rich"),
+    "base": ("numpy", "opencv-python", "onnxruntime", "av", "click", "pillow", "PyYAML", "rich"),
     "train": (
         "torch",
         "lightning-fabric",
         "pycocotools",
         "safetensors",
-        "pillow",
         "scipy",
         "tensorboard",
         "matplotlib",
     ),
-    "export": ("torch", "onnx", "onnxscript", "pycocotools", "safetensors", "pillow"),
+    "export": ("torch", "onnx", "onnxscript", "pycocotools", "safetensors"),
+    "heif": ("pi-heif",),
     "openvino": ("openvino",),
     "trt": ("tensorrt",),
     "trt-rtx": ("tensorrt-rtx",),

@@ -9,21 +9,25 @@ from pathlib import Path
 import click
 
 from centermask.cli.options import default_model_option, device_options, model_or_default, threads_option
+from centermask.cli.source_options import (
+    Sources,
+    notices_above,
+    source_options,
+    stoppable,
+    tell_left_out,
+    tell_streams,
+)
 from centermask.cli.tables import bar
 from centermask.opening import open_pipeline
 from centermask_runtime.device import Device
-from centermask_runtime.errors import UsageError, counted
-from centermask_runtime.predict import Result, outputs, run
+from centermask_runtime.errors import counted
+from centermask_runtime.predict import Result, Summary, outputs, run
 from centermask_runtime.reference.overlay import MOST_LABELS, DrawStyle
-from centermask_runtime.sources.addresses import is_address
-from centermask_runtime.sources.opening import open_source
-from centermask_runtime.sources.source import Source
 
 
 @click.command()
-@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@source_options
 @default_model_option
-@click.option("--source", help="An image, a folder of images, a pattern, a video, or the address of one.")
 @click.option("--output", type=click.Path(path_type=Path), help="A folder (default: runs/predict, predict2, ...).")
 @click.option("--conf", type=float, help="Score threshold (default: the model's).")
 @click.option("--mask-threshold", type=float, help="Mask threshold (default: the model's).")
@@ -41,36 +45,45 @@ from centermask_runtime.sources.source import Source
 @device_options
 @threads_option
 def predict(
-    sources: tuple[str, ...], model: str | None, source: str | None, output: Path | None, conf: float | None,
-    mask_threshold: float | None, max_det: int | None, classes: str | None, save: bool, boxes: bool, labels: bool,
-    as_json: bool, device: str, cuda_driver: str, threads: int | None,
+    sources: Sources, model: str | None, output: Path | None, conf: float | None, mask_threshold: float | None,
+    max_det: int | None, classes: str | None, save: bool, boxes: bool, labels: bool, as_json: bool, device: str,
+    cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
-    """Find the objects in images or a video, and draw them.
+    """Find the objects in images, videos or streams, and draw them.
 
-    SOURCE is the same as --source; several are images. The output folder gets drawn pictures or an .mp4, and
-    predictions.json (COCO).
+    SOURCE is the same as --source; several are read one after the other, and streams at once. The output folder gets
+    drawn pictures or .mp4 files, and predictions.json (COCO). Ctrl-C finishes them with what there is.
     """
     place = Device.of(device, cuda_driver)
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
     folder = output or _free_folder(Path("runs"), "predict")
     style = DrawStyle(boxes=boxes, labels=labels) if save else None
-    given = sources if source is None else (*sources, source)
+    summary = Summary(output=folder)
     with (
-        _open_source(given) as opened,  # before the model, which takes longer
+        sources.open() as opened,  # before the model, which takes longer
         open_pipeline(
             model_or_default(model), place, threads, conf=conf, mask_threshold=mask_threshold, max_det=max_det,
             classes=wanted, run_lengths=True,
         ) as pipeline,
         bar() as progress,
+        notices_above(progress),
     ):  # fmt: skip
+        tell_left_out(opened)
         task = progress.add_task("predict", total=opened.info.count, note="")
 
         def told(result: Result) -> None:
             progress.update(task, advance=1, note=f"{result.frame.name}: {len(result.instances)} objects")
 
         sinks = outputs(folder, opened.info, pipeline.spec, style=style)
-        summary = run(pipeline, opened, sinks, progress=told)
-        summary.output = folder
+        try:
+            with stoppable() as interrupt:
+                run(pipeline, opened, sinks, progress=told, summary=summary, poll=interrupt.poll)
+        except KeyboardInterrupt:
+            progress.stop()
+            click.echo(f"Stopped after {counted(summary.frames, 'frame')}; results in {folder}", err=True)
+            raise
+        finally:
+            tell_streams(opened)
         description = pipeline.description
     if len(summary.skipped) > 1:  # one alone is the error below
         for sentence in summary.skipped:
@@ -84,16 +97,6 @@ def predict(
     if as_json:
         click.echo(json.dumps(summary.to_dict()))
     summary.require_complete()
-
-
-def _open_source(sources: tuple[str, ...]) -> Source:
-    """One source of any kind, or several images. Raises UsageError, DataError."""
-    if not sources:
-        raise UsageError("Name an image, a folder, a pattern or a video, as in `centermask predict PATH`.")
-    for source in sources:
-        if is_address(source) and not source.lower().startswith(("http://", "https://")):
-            raise UsageError(f"{source} is a stream's address, and predict takes files: record it, then predict.")
-    return open_source(sources[0] if len(sources) == 1 else sources)
 
 
 def _free_folder(parent: Path, name: str) -> Path:

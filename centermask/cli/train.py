@@ -15,12 +15,9 @@ from centermask.cli.options import open_dataset
 from centermask.cli.tables import metrics_table, weights_table
 from centermask.config import load_config, shortcut_overrides
 from centermask.opening import find_model
-from centermask.training.interrupt import Terminated
 from centermask_runtime.device import AUTO, CPU, Device
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.packages import need
-
-TERMINATED = 143  # 128 + SIGTERM, as shells have it
 
 
 @click.command()
@@ -123,14 +120,12 @@ def train(
     add_listeners(trainer.callbacks, plots=plots, tensorboard=tensorboard)
     try:
         result = trainer.fit()
-    except KeyboardInterrupt as stopped:
+    except KeyboardInterrupt:
         if not is_main:
             raise SystemExit from None
         again = f"; go on with: centermask train --resume {run.path}" if run.checkpoint.exists() else ""
         where = "before the mask threshold was chosen, after" if trainer.is_finished() else "after"
         click.echo(f"Stopped {where} step {trainer.state.step}{again}", err=True)
-        if isinstance(stopped, Terminated):
-            raise SystemExit(TERMINATED) from None
         raise
     if is_main:
         title = f"The best weights, at their mask threshold of {result.spec.mask_threshold}"

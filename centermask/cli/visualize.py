@@ -14,6 +14,7 @@ from centermask_runtime.errors import UsageError
 from centermask_runtime.images import picture_path, write_picture
 from centermask_runtime.packages import need
 from centermask_runtime.reference import overlay
+from centermask_runtime.value_range import FOR_EYES
 
 
 @click.command()
@@ -51,7 +52,7 @@ def visualize(
         raise UsageError(f"--output {output} holds the images themselves; choose another folder.")
     with loop_bar() as progress:
         for index in progress(iter(range(len(truth))), len(truth), "visualize"):
-            image, record = truth.image(index), records[index]
+            image, record = truth.image(index, FOR_EYES), records[index]
             instances = result_instances(
                 found.get(record.id, []), (record.height, record.width), truth.class_names, truth.category_ids
             )

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from centermask.data.checks import Segmentation, check_annotation, check_entries, check_presence, check_size, refuse
 from centermask.data.formats.layouts import COCO, Split
 from centermask.data.segmentation import Rect, as_runs, tight_crop
+from centermask_runtime.errors import DataError
+from centermask_runtime.image_kinds import is_stack
 from centermask_runtime.images import read_image
+from centermask_runtime.value_range import ValueRange
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,15 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """Reads the pixels as stored, uint8 [H, W, 3] BGR: no EXIF turn, which masks do not know. Raises DataError."""
+    def image(self, index: int, values: ValueRange | None = None) -> NDArray[np.uint8]:
+        """Reads the pixels as stored, uint8 [H, W, 3] BGR: no EXIF turn, which masks do not know. Raises DataError.
+
+        values: of images with more than 8 bits. A stack of several pages is refused: its masks are of none of them.
+        """
         record = self.images[index]
-        pixels = read_image(record.path, exif=False)
+        if is_stack(record.path):
+            raise DataError(f"{record.path} holds several pages, and annotations are of one: save each as a file.")
+        pixels = read_image(record.path, exif=False, values=values)
         found_hw = pixels.shape[0], pixels.shape[1]
         where = f"image id {record.id} ({record.path})"
         check_size(where, found_hw, (record.height, record.width), refuse(self.annotation_file))

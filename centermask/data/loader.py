@@ -143,7 +143,7 @@ class TrainingSet(TorchDataset[Sample | CenterMaskError]):
     def _source(self, index: int) -> Source:
         if index in self._cache:
             return self._cache[index]
-        source = self.dataset.image(index), self.dataset.objects(index)
+        source = self.dataset.image(index, self.config.input.values), self.dataset.objects(index)
         if self.config.train.cache:
             self._cache[index] = source
         return source

@@ -66,7 +66,7 @@ def evaluate(
     share = share or Share()
     with share.together():
         for index in share.of(len(dataset), "validate", progress):
-            instances = dataclasses.replace(pipeline(dataset.image(index)), category_ids=ids)
+            instances = dataclasses.replace(pipeline(dataset.image(index, network.spec.values)), category_ids=ids)
             results += instances.to_coco(dataset.images[index].id)
     results = share.join(results)
     truth = load_ground_truth(dataset.annotation_file, converted=dataset.converted)
@@ -94,7 +94,7 @@ def choose_mask_threshold(
     with share.together():
         for place in share.of(len(chosen), "mask threshold", progress):
             index = chosen[place]
-            outputs, letterbox = pipeline.infer(dataset.image(index))
+            outputs, letterbox = pipeline.infer(dataset.image(index, network.spec.values))
             for threshold, found in results.items():
                 selection = dataclasses.replace(pipeline.selection, mask_threshold=threshold)
                 instances = postprocess(outputs, 0, letterbox, network.spec, selection)

@@ -20,6 +20,7 @@ from centermask.evaluation.plots import draw_confusion_matrix, draw_f1_curve, dr
 from centermask_runtime.errors import DataError
 from centermask_runtime.partial_file import write_whole
 from centermask_runtime.reference import overlay
+from centermask_runtime.value_range import FOR_EYES
 
 SHEETS, ON_A_SHEET = 3, 16
 
@@ -58,7 +59,7 @@ def write_sheets(folder: Path, dataset: Dataset, results: list[dict[str, Any]], 
             return
         labels, predictions = [], []
         for index in indices:
-            image, record = dataset.image(index), dataset.images[index]
+            image, record = dataset.image(index, FOR_EYES), dataset.images[index]
             labels.append(draw_truth(dataset, index, image))
             instances = result_instances(
                 found.get(record.id, []), (record.height, record.width), dataset.class_names, dataset.category_ids

@@ -40,6 +40,8 @@ def spec_of(config: Config, class_names: tuple[str, ...], category_ids: tuple[in
         saliency_channels=len(class_names) if config.model.saliency == "class_specific" else 1,
         max_detections=config.model.max_detections,
         size_multiple=config.model.size_multiple,
+        value_range=config.input.range,
+        value_percentiles=config.input.percentiles,
         provenance={"trained_with": f"centermask {__version__}"},
     )
 

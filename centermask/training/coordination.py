@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from centermask.training.callbacks import STEP_EVENTS, Callbacks, Training
 from centermask.training.distributed import Group
-from centermask.training.interrupt import DeferredInterrupt
 from centermask_runtime.errors import CenterMaskError
+from centermask_runtime.interrupt import DeferredInterrupt
 
 
 class Coordinator:

@@ -24,7 +24,6 @@ from centermask.training.distillation import with_whole_path
 from centermask.training.distributed import Group, open_fabric, process_count
 from centermask.training.fitting import doubts, fit_to_data
 from centermask.training.freezing import check_frozen
-from centermask.training.interrupt import DeferredInterrupt
 from centermask.training.learner import Learner
 from centermask.training.losses import LOSS_NAMES
 from centermask.training.progress import TrainingDisplay
@@ -34,6 +33,7 @@ from centermask.training.state import TrainingState
 from centermask.training.step_source import StepInput, step_inputs
 from centermask.training.validation import NOT_MEASURED, TrainingResult, Validator, check_datasets
 from centermask_runtime.device import Device
+from centermask_runtime.interrupt import DeferredInterrupt
 
 CHECK_EVERY = 20  # steps between looks at the loss at the latest; each look waits for the device
 

@@ -19,10 +19,10 @@ from centermask.model.torch_network import TorchNetwork
 from centermask.model.weights import load_weights, save_weights
 from centermask.training.best import NOTHING
 from centermask.training.distributed import Group
-from centermask.training.interrupt import DeferredInterrupt
 from centermask.training.progress import TrainingDisplay
 from centermask.training.run_folder import RunFolder
 from centermask_runtime.errors import DataError, counted
+from centermask_runtime.interrupt import DeferredInterrupt
 from centermask_runtime.spec import ModelSpec
 
 TRIAL_STEPS = 100

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image is: which files are images, one way to read and to write them, and which arrays are frames.
+"""What an image is: one way to read and to write files of them, and which arrays are frames.
 
 Orientation: what people look at is turned by its EXIF tag. Data sets are annotated on the stored pixels, so read_image
 can leave EXIF alone.
@@ -7,69 +7,22 @@ can leave EXIF alone.
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
-import struct
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from centermask_runtime.errors import CenterMaskError, DataError, first_line, shown
+from centermask_runtime.image_decoding import decode_image
+from centermask_runtime.image_kinds import IMAGE_SUFFIXES, is_image_file, open_regular
 from centermask_runtime.partial_file import write_whole
+from centermask_runtime.pil_images import PIL_ERRORS, pil_to_bgr
+from centermask_runtime.value_range import ValueRange
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")  # that write_picture writes
-
-HEAD_BYTES = 16  # that `kind_of` wants to see
-# Without TIFF's: the raw files of cameras begin as TIFF does, and OpenCV would take their small preview for the image.
-_MARKS: tuple[tuple[Literal["image", "video"], tuple[tuple[int, bytes], ...]], ...] = (
-    ("image", ((0, b"\x89PNG\r\n\x1a\n"),)),
-    ("image", ((0, b"\xff\xd8\xff"),)),  # JPEG
-    ("image", ((0, b"RIFF"), (8, b"WEBP"))),
-    ("image", ((0, b"BM"), (6, b"\0\0\0\0"))),  # BMP: its reserved bytes tell it from text
-    ("video", ((0, b"RIFF"), (8, b"AVI "))),
-    ("video", ((4, b"ftyp"),)),  # MP4, MOV
-    ("video", ((0, b"\x1aE\xdf\xa3"),)),  # Matroska, WebM
-    ("video", ((0, b"GIF8"),)),  # all of its pictures
-)
-
-
-def kind_of(head: bytes) -> Literal["image", "video"] | None:
-    """What a file is by its first HEAD_BYTES bytes; None for what is not in this small table."""
-    for kind, marks in _MARKS:
-        if all(head[place : place + len(mark)] == mark for place, mark in marks):
-            return kind
-    return None
-
-
-def is_image(path: Path) -> bool:
-    """Whether the name is an image's. Does not look at the content."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def is_image_file(path: Path) -> bool:
-    """Whether the content is an image's, whatever the name; where the content tells nothing, whether the name is.
-
-    So a damaged .png is an image, and a video that somebody called .png is not.
-    """
-    try:
-        with open_regular(path) as file:
-            kind = kind_of(file.read(HEAD_BYTES))
-    except (OSError, ValueError):
-        kind = None
-    return kind == "image" or (kind is None and is_image(path))
-
-
-def open_regular(path: str | Path) -> BinaryIO:
-    """Opens a file for reading. Raises OSError also for a pipe, a socket and a device, whose reading may never end."""
-    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
-        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and no file")
-    return open(path, "rb")
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -82,33 +35,27 @@ def image_files(folder: Path) -> list[Path]:
     return found
 
 
-def read_image(path: str | Path, *, exif: bool = True) -> NDArray[np.uint8]:
-    """An image file -> uint8 [H, W, 3] BGR; grey and 16-bit images are converted, transparency is dropped.
+def read_image(
+    path: str | Path, *, exif: bool = True, values: ValueRange | None = None, page: int = 0
+) -> NDArray[np.uint8]:
+    """An image file -> uint8 [H, W, 3] BGR; grey images are converted, transparency is dropped.
 
-    exif: turn the image as its EXIF tag says. False for data sets. Raises DataError.
+    exif: turn the image as its EXIF tag says. False for data sets. values: of images with more than 8 bits. page: of a
+    TIFF with several. Raises DataError.
     """
     try:
         with open_regular(path) as file:
-            content = np.fromfile(file, np.uint8)  # not cv2.imread: on Windows it opens no path beyond the code page
+            if page:  # of a stack that may be larger than the memory
+                content: NDArray[np.uint8] = np.memmap(file, np.uint8, "r")
+            else:
+                content = np.fromfile(
+                    file, np.uint8
+                )  # not cv2.imread: on Windows it opens no path beyond the code page
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"The image {shown(path)} cannot be read: {reason}.") from error
-    return decode_image(content, shown(path), exif=exif)
-
-
-def decode_image(content: NDArray[np.uint8], name: str, *, exif: bool = True) -> NDArray[np.uint8]:
-    """The bytes of an image file -> what read_image gives. `name` is for the sentence of the DataError."""
-    flags = cv2.IMREAD_COLOR if exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    log_level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the sentence below says it
-    try:
-        image = cv2.imdecode(content, flags) if content.size else None
-    except cv2.error:  # too large, or a decoder that gave up
-        image = None
-    finally:
-        cv2.utils.logging.setLogLevel(log_level)
-    if image is None:
-        raise DataError(f"{name} is not an image that OpenCV can read: it may be damaged or of another kind.")
-    return np.asarray(image, np.uint8)
+    name = f"{shown(path)}, page {page}," if page else shown(path)
+    return decode_image(content, name, exif=exif, values=values, page=page)
 
 
 def picture_path(path: Path) -> Path:
@@ -135,42 +82,23 @@ def is_pil_image(image: Any) -> bool:
     return pillow is not None and isinstance(image, pillow.Image)
 
 
-def frame_of(image: Any) -> NDArray[np.uint8]:
+def frame_of(image: Any, values: ValueRange | None = None) -> NDArray[np.uint8]:
     """A frame uint8 [H, W, 3] BGR as it is, or a PIL image converted to one, turned by its EXIF tag. Raises DataError.
 
     Of a PIL image, grey and 16-bit ones are converted and transparency is dropped, as read_image does with files.
+    values: of images with more than 8 bits, arrays too.
     """
-    if not is_pil_image(image):
-        check_frame(image)
-        return np.asarray(image, np.uint8)
-    from PIL import Image, ImageOps
-
-    try:
-        image.load()
-        turned = ImageOps.exif_transpose(image)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        AttributeError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as error:
-        raise DataError(
-            f"The PIL image cannot be read ({first_line(error)}): its file may be damaged, or was closed too early."
-        ) from error
-    if 0 in turned.size:
-        raise DataError("The PIL image has no pixels: check where it comes from.")
-    if turned.mode.startswith("I;16"):
-        grey = (np.asarray(turned).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if turned.mode in ("I", "F"):
-        raise DataError(
-            f"A PIL image of mode {turned.mode} has no range of values that is known: "
-            "bring it to 0 to 255 and convert it to mode L or RGB."
-        )
-    return np.ascontiguousarray(np.asarray(turned.convert("RGB"), np.uint8)[:, :, ::-1])
+    if is_pil_image(image):
+        try:
+            return pil_to_bgr(image, values=values)
+        except PIL_ERRORS as error:
+            raise DataError(
+                f"The PIL image cannot be read ({first_line(error)}): its file may be damaged, or was closed too early."
+            ) from error
+    if values is not None and isinstance(image, np.ndarray) and image.dtype.kind in "uif" and image.dtype != np.uint8:
+        image = values.to_8_bits(image)
+    check_frame(image)
+    return np.asarray(image, np.uint8)
 
 
 def check_frame(frame: Any, frame_hw: tuple[int, int] | None = None) -> None:

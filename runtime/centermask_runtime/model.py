@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,10 @@ from centermask_runtime.reference.nv12 import Nv12Frame
 from centermask_runtime.results import Results
 from centermask_runtime.selection import Selection, SelectionWords
 from centermask_runtime.sources.addresses import image_behind
-from centermask_runtime.sources.files import is_pattern
-from centermask_runtime.sources.opening import open_source
-from centermask_runtime.sources.source import SourceInfo
+from centermask_runtime.sources.opening import is_one_image, open_source
+from centermask_runtime.sources.options import SourceOptions, SourceWords
 from centermask_runtime.spec import ModelSpec
+from centermask_runtime.value_range import ValueRange
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,7 +117,10 @@ class CenterMask(Closing):
     def __call__(self, source: Picture) -> Instances: ...  # type: ignore[overload-overlap]  # arrays are iterable, too
 
     @overload
-    def __call__(self, source: str | os.PathLike[str]) -> Instances | Results: ...
+    def __call__(self, source: str | os.PathLike[str], **options: Unpack[SourceWords]) -> Instances | Results: ...
+
+    @overload
+    def __call__(self, source: int, **options: Unpack[SourceWords]) -> Results: ...
 
     @overload
     def __call__(self, source: list[OneOfList] | tuple[OneOfList, ...]) -> list[Instances]: ...  # type: ignore[overload-overlap]
@@ -125,31 +128,33 @@ class CenterMask(Closing):
     @overload
     def __call__(self, source: Iterable[Picture]) -> Results: ...
 
-    def __call__(self, source: Any) -> Instances | list[Instances] | Results:
+    def __call__(self, source: Any, **options: Unpack[SourceWords]) -> Instances | list[Instances] | Results:
         """What is in a picture, in each of a list of pictures, or in the frames of anything else.
 
         A picture is an array uint8 [H, W, 3] BGR as OpenCV reads it, a PIL image, or the path or address of an image
         file; it gives Instances. A list of pictures gives a list of Instances: they go through the network together
-        where its batch allows. A folder, a pattern such as "photos/*.jpg", a video, or any other iterable of arrays
-        gives Results, which come one by one; an array must stay as it is until its result is there.
+        where its batch allows. A folder, a pattern such as "photos/*.jpg", a list file, a video, a camera's number, the
+        address of a stream, or any other iterable of arrays gives Results, which come one by one; an array must stay as
+        it is until its result is there. options: which frames of a video or a stream, see SourceOptions.
         Raises DataError for what cannot be read and for arrays that are no frames, UsageError after close().
         """
         pipeline = self._pipeline.get()
         if isinstance(source, (np.ndarray, Nv12Frame)) or is_pil_image(source):
-            return pipeline(_frame(source))
+            return pipeline(_frame(source, pipeline.spec.values))
         if isinstance(source, (list, tuple)):
             return _all(pipeline, source)
         if isinstance(source, os.PathLike):
             source = Path(os.fsdecode(source))
-        opened = open_source(source)
-        if not isinstance(source, (str, Path)) or not _is_one_image(source, opened.info):
+        opened = open_source(source, SourceOptions(**options))
+        if not isinstance(source, (str, Path)) or not is_one_image(source, opened):
             return Results(pipeline, opened)
         with opened:
+            opened.values = pipeline.spec.values
             return pipeline(next(iter(opened)).image)
 
-    def results(self, source: Any) -> Results:
+    def results(self, source: Any, **options: Unpack[SourceWords]) -> Results:
         """What a call gives, but Results in every case: also of one picture and of a list."""
-        return Results(self._pipeline.get(), open_source(source))
+        return Results(self._pipeline.get(), open_source(source, SourceOptions(**options)))
 
     def close(self) -> None:
         """Gives back memory and devices. A call after it is refused."""
@@ -182,28 +187,24 @@ def _open_again(cls: type[CenterMask], model: str, arguments: dict[str, Any]) ->
     return cls(model, **arguments)
 
 
-def _frame(picture: Any) -> AnyFrame:
-    return picture if isinstance(picture, Nv12Frame) else frame_of(picture)
+def _frame(picture: Any, values: ValueRange | None) -> AnyFrame:
+    return picture if isinstance(picture, Nv12Frame) else frame_of(picture, values)
 
 
 def _all(pipeline: FramePipeline, pictures: Sequence[Any]) -> list[Instances]:
     """A part of the pictures at a time, so that a long list of paths does not fill the memory."""
     found: list[Instances] = []
+    values = pipeline.spec.values
     for first in range(0, len(pictures), PART):
         frames = []
         for place, picture in enumerate(pictures[first : first + PART], first):
             try:
                 frames.append(
-                    image_behind(Path(os.fsdecode(picture)) if isinstance(picture, os.PathLike) else picture)
+                    image_behind(Path(os.fsdecode(picture)) if isinstance(picture, os.PathLike) else picture, values)
                     if isinstance(picture, (str, os.PathLike))
-                    else _frame(picture)
+                    else _frame(picture, values)
                 )
             except DataError as error:
                 raise DataError(f"Picture {place} of the list, counted from 0: {error}") from error
         found += pipeline.many(frames)
     return found
-
-
-def _is_one_image(source: str | Path, info: SourceInfo) -> bool:
-    """Whether a source is the file of one image, and no folder or pattern that happens to hold but one."""
-    return info.count == 1 and not info.is_video and not Path(source).is_dir() and not is_pattern(str(source))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections import deque
@@ -17,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask_runtime.errors import DataError
+from centermask_runtime.feed import Feed, Writer
 from centermask_runtime.instances import Instances
 from centermask_runtime.pipeline.frame import FramePipeline
-from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle, draw
+from centermask_runtime.queues import no_poll
+from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle
+from centermask_runtime.sinks.by_source import BySourceSink
 from centermask_runtime.sinks.coco_json import CocoSink
 from centermask_runtime.sinks.pictures import PictureSink
 from centermask_runtime.sinks.sink import Sink
@@ -28,6 +30,7 @@ from centermask_runtime.sources.source import Frame, Source, SourceInfo
 from centermask_runtime.spec import ModelSpec
 
 RESULTS = "predictions.json"
+LATEST = 10_000  # frames whose times are kept: a stream may have no end
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ class Result:
 
 
 class FrameTracker(Protocol):
-    """What gives objects their ids: one frame after another, in the order in which they were taken."""
+    """What gives objects their ids: one frame after another, in the order in which they were taken.
+
+    Frames of several streams or videos come mixed, or one source after the other: `frame.source.name` says which.
+    """
 
     def update(self, frame: Frame, instances: Instances) -> Instances:
         """The instances of the next frame, with ids."""
@@ -53,7 +59,7 @@ class Summary:
     output: Path | None = None  # the folder of the results, where there is one
     frames: int = 0
     objects: int = 0
-    times_ms: list[float] = field(default_factory=list)  # of each frame, as `fps` counts them
+    times_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))  # of a frame, as `fps` counts them
     skipped: list[str] = field(default_factory=list)  # a sentence per input that could not be read
 
     @property
@@ -93,54 +99,66 @@ def run(
     *,
     tracker: FrameTracker | None = None,
     progress: Told | None = None,
+    summary: Summary | None = None,
+    poll: Callable[[], None] = no_poll,
 ) -> Summary:
     """Takes every frame of a source through the pipeline and to the sinks; opens and closes none of the first two.
 
+    Frames are read ahead by a thread, and drawn and written behind by two others, all in their order; the pipeline,
+    the tracker and `progress` work in the thread that calls. What any of them raises is raised here.
     sinks: entered one by one when the first frame has been read, so that a generator of them makes no file for a source
-    that cannot be read; they are finished at the end, and given up where the run ends by an error. tracker: gives the
-    objects ids. progress: called after each frame. Raises DataError, and what pipeline and sinks raise.
+    that cannot be read; they are finished at the end, and given up where the run ends by an error. A KeyboardInterrupt
+    is none: what has been computed is written and finished, and then it is raised. tracker: gives the objects ids.
+    progress: called after each frame. summary: filled on the way, for whoever wants it after an error. poll: called
+    between frames and while none comes; what it raises ends the run.
+    Raises DataError, and what pipeline and sinks raise.
 
         with open_source("clip.mp4") as source, open_pipeline("model.onnx") as pipeline:
             summary = run(pipeline, source, outputs(Path("out"), source.info, pipeline.spec))
     """
-    summary = Summary(skipped=source.skipped)
-    frames = iter(source)
-    first = list(itertools.islice(frames, 1))
-    with ExitStack() as stack:
-        entered = [stack.enter_context(sink) for sink in sinks]
-        styles = {sink.style for sink in entered if sink.style is not None}
-        feed = _Feed(itertools.chain(first, frames))
-        for found, picture in _timed(_pairs(pipeline, feed, styles, tracker), feed, summary):
-            frame = feed.waiting.popleft()
-            instances = found if tracker is None else tracker.update(frame, found)
-            pictures = {None: None} | {
-                style: draw(frame.image, instances, style) if picture is None else picture for style in styles
-            }
-            for sink in entered:
-                sink.add(frame, instances, pictures[sink.style])
-            summary.frames += 1
-            summary.objects += len(instances)
-            if progress is not None:
-                progress(Result(frame, instances))
+    summary = Summary() if summary is None else summary
+    source.values = pipeline.spec.values
+    with Feed(source, poll) as feed:
+        feed.begin()
+        with ExitStack() as stack:
+            stack.callback(lambda: setattr(summary, "skipped", list(source.skipped)))
+            entered = [stack.enter_context(sink) for sink in sinks]
+            writer = stack.enter_context(Writer(entered))
+            try:
+                for frame, found, picture in _computed(pipeline, feed, writer.styles, tracker, summary, ahead=True):
+                    instances = found if tracker is None else tracker.update(frame, found)
+                    writer.put(frame, instances, picture)
+                    summary.frames += 1
+                    summary.objects += len(instances)
+                    if progress is not None:
+                        progress(Result(frame, instances))
+            except KeyboardInterrupt as interrupt:
+                feed.interrupt = interrupt
+            writer.finish()
+    if feed.interrupt is not None:
+        raise feed.interrupt
     return summary
 
 
-def results(pipeline: FramePipeline, frames: Iterable[Frame], tracker: FrameTracker | None = None) -> Iterator[Result]:
-    """The result of each frame, in their order; a frame is taken when somebody asks for results."""
-    feed = _Feed(frames)
-    for found in pipeline.each(feed):
-        frame = feed.waiting.popleft()
-        yield Result(frame, found if tracker is None else tracker.update(frame, found))
+def results(
+    pipeline: FramePipeline, source: Source | Iterable[Frame], tracker: FrameTracker | None = None
+) -> Iterator[Result]:
+    """The result of each frame, in their order; the first is read when somebody asks for a result."""
+    with Feed(source) as feed:
+        for frame, found, _ in _computed(pipeline, feed, set(), tracker, Summary(), ahead=False):
+            yield Result(frame, found if tracker is None else tracker.update(frame, found))
 
 
 def outputs(
     folder: Path, source: SourceInfo, spec: ModelSpec, *, style: DrawStyle | None = DEFAULT_STYLE, json: bool = True
 ) -> Iterator[Sink]:
-    """The sinks of a folder, made as they are asked for: drawn pictures or a video, and predictions.json.
+    """The sinks of a folder, made as they are asked for: drawn pictures or videos, and predictions.json.
 
     style: how pictures are drawn; None for none of them. Raises UsageError where one would overwrite the source.
     """
-    if style is not None and source.is_video:
+    if style is not None and (source.is_mixed or source.is_live):
+        yield BySourceSink(folder, source, style)
+    elif style is not None and source.is_video:
         yield VideoSink(folder / f"{source.name}.mp4", source, style)
     elif style is not None:
         yield PictureSink(folder, source, style)
@@ -148,41 +166,34 @@ def outputs(
         yield CocoSink(folder / RESULTS, spec.class_names, spec.category_ids)
 
 
-class _Feed:
-    """The images of frames for a pipeline; it remembers the frames whose results are not there yet."""
-
-    def __init__(self, frames: Iterable[Frame]) -> None:
-        self._frames = iter(frames)
-        self.waiting: deque[Frame] = deque()
-        self.reading_s = 0.0
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        while True:
-            start = time.perf_counter()
-            frame = next(self._frames, None)
-            self.reading_s += time.perf_counter() - start
-            if frame is None:
-                return
-            self.waiting.append(frame)
-            yield frame.image
+_Computed = tuple[Frame, Instances, NDArray[np.uint8] | None]  # and the picture, where the pipeline draws
 
 
-_Found = tuple[Instances, NDArray[np.uint8] | None]  # and the picture, where the pipeline draws
-
-
-def _pairs(
-    pipeline: FramePipeline, feed: _Feed, styles: set[DrawStyle], tracker: FrameTracker | None
-) -> Iterator[_Found]:
+def _computed(
+    pipeline: FramePipeline, feed: Feed, styles: set[DrawStyle], tracker: FrameTracker | None, summary: Summary, *,
+    ahead: bool,
+) -> Iterator[_Computed]:  # fmt: skip
+    """What is found in each frame; the time of each goes to the summary."""
+    if feed.streams > 1:
+        yield from _together(pipeline, feed, summary)
+        return
     if pipeline.draws and tracker is None and len(styles) == 1:  # ids have to be known before they are drawn
-        return pipeline.drawn(feed, next(iter(styles)))
-    return ((found, None) for found in pipeline.each(feed))
-
-
-def _timed(pairs: Iterator[_Found], feed: _Feed, summary: Summary) -> Iterator[_Found]:
+        pairs: Iterator[tuple[Instances, NDArray[np.uint8] | None]] = pipeline.drawn(feed.images(), next(iter(styles)))
+    else:
+        pairs = ((found, None) for found in pipeline.each(feed.images(), ahead=ahead))
     while True:
         start, before = time.perf_counter(), feed.reading_s
         pair = next(pairs, None)
         if pair is None:
             return
         summary.times_ms.append((time.perf_counter() - start - (feed.reading_s - before)) * 1e3)
-        yield pair
+        yield feed.waiting.popleft(), *pair
+
+
+def _together(pipeline: FramePipeline, feed: Feed, summary: Summary) -> Iterator[_Computed]:
+    """The frames that streams have ready go through the network together."""
+    while frames := feed.take(feed.streams):
+        start = time.perf_counter()
+        found = pipeline.many([frame.image for frame in frames])
+        summary.times_ms += [(time.perf_counter() - start) * 1e3 / len(frames)] * len(frames)
+        yield from ((frame, one, None) for frame, one in zip(frames, found, strict=True))

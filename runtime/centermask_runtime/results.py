@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -35,6 +35,7 @@ class Results(Closing, Iterator[Result]):
     def __init__(self, pipeline: FramePipeline, source: Source, tracker: FrameTracker | None = None) -> None:
         """It owns the source, and neither pipeline nor tracker."""
         self._pipeline, self._source, self._tracker = pipeline, source, tracker
+        source.values = pipeline.spec.values
         self._results: Iterator[Result] | None = None
         self._closed = self._given_back = False
         self._lock, self._process = threading.Lock(), os.getpid()
@@ -87,7 +88,8 @@ class Results(Closing, Iterator[Result]):
         pictures: images become drawn images of the same names, and a video becomes <name>.mp4, drawn in `style`. json:
         everything becomes predictions.json in COCO format. progress: called after each frame with its result.
         An output is whole or not there: after an error there is no video and no predictions.json, and the pictures that
-        were drawn before it stay, each whole. Inputs that cannot be read are in the summary's `skipped`.
+        were drawn before it stay, each whole. Ctrl-C is no error: all that was computed before it is
+        finished and stays. Inputs that cannot be read are in the summary's `skipped`.
         Raises UsageError where results were taken already, where a picture would overwrite the source, or where the
         folder cannot be written; DataError where nothing can be read.
         """
@@ -141,6 +143,8 @@ class Results(Closing, Iterator[Result]):
             try:
                 if not self._given_back:
                     self._given_back = True
+                    if isinstance(self._results, Generator):
+                        self._results.close()  # first: its thread reads the source
                     self._source.close()
             finally:
                 self._lock.release()

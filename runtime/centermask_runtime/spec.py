@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from centermask_runtime.errors import ModelError, did_you_mean
+from centermask_runtime.value_range import ValueRange
 
 METADATA_KEY = "centermask_spec"
 SPEC_VERSION = 1
 GRAPH_LEVELS = ("peaks", "heads")
 SIZE_MULTIPLE = 32  # of a network whose coarsest map has one cell per 32 x 32 pixels: nearly all
+LATER = {"size_multiple": SIZE_MULTIPLE, "value_range": None, "value_percentiles": None}  # as they usually are
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class ModelSpec:
     precision: str = "fp32"
     provenance: dict[str, str] = field(default_factory=dict)  # who trained it, on what, with which version
     size_multiple: int = SIZE_MULTIPLE  # sides of the input are multiples of it: 128 for an hourglass
+    value_range: tuple[float, float] | None = None  # of images with more than 8 bits: what becomes 0 and 255
+    value_percentiles: tuple[float, float] | None = None  # the same by percentiles of each image, 0 to 100
 
     def __post_init__(self) -> None:
         if len(self.category_ids) != len(self.class_names):
@@ -56,6 +60,8 @@ class ModelSpec:
             raise ModelError(
                 f"The network input must be a multiple of {self.size_multiple} on both sides, not {self.input_hw}."
             )
+        if self.value_range is not None and self.value_percentiles is not None:
+            raise ModelError("The model specification has a range of values and percentiles; it must have one of them.")
         cells = self.num_classes * self.grid_hw[0] * self.grid_hw[1]
         if self.max_detections > cells:
             raise ModelError(
@@ -73,11 +79,17 @@ class ModelSpec:
         """Heat-map size in cells."""
         return self.input_hw[0] // self.stride, self.input_hw[1] // self.stride
 
+    @property
+    def values(self) -> ValueRange | None:
+        """What becomes of images with more than 8 bits; None where 16 bits lose their lower 8."""
+        return ValueRange.of(self.value_range, self.value_percentiles)
+
     def to_json(self) -> str:
-        """What travels inside an artefact. The usual size_multiple is left out, so that releases without it read it."""
+        """What travels inside an artefact. What came later and is as usual is left out: older releases read it."""
         values = dataclasses.asdict(self)
-        if self.size_multiple == SIZE_MULTIPLE:
-            del values["size_multiple"]
+        for name, usual in LATER.items():
+            if values[name] == usual:
+                del values[name]
         return json.dumps({"spec_version": SPEC_VERSION, **values}, sort_keys=True)
 
     @classmethod

@@ -4,6 +4,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
 import pytest
@@ -11,7 +16,12 @@ import pytest
 from centermask import opening
 from centermask.cli import main
 from centermask.released import DEFAULT
+from centermask_runtime.sources.video import VideoSource
 from tests.support.exported_models import frames, tiny_onnx
+from tests.support.live_server import LiveServer
+from tests.support.places import ROOT
+from tests.support.processes import environment
+from tests.support.small_pictures import write_video
 
 
 def run(*arguments: object) -> None:
@@ -69,7 +79,10 @@ def test_a_source_that_is_not_there_is_refused_before_the_model_is_read(capsys, 
     ("arguments", "code", "sentence"),
     [
         ([], 2, "Name an image, a folder, a pattern or a video"),
-        (["rtsp://camera/1"], 2, "is a stream's address"),
+        (["rtsp://127.0.0.1:9/1"], 3, "rtsp://127.0.0.1:9/1 cannot be opened as a video (Connection refused): check"),
+        (["PICTURE", "rtsp://127.0.0.1:9/1"], 2, "is a stream and"),
+        (["PICTURE", "--start", "1:2:3:4"], 2, "'1:2:3:4' is no time: write seconds, or 1:30, or 0:01:30."),
+        (["PICTURE", "--start", "0:30", "--end", "20"], 2, "The end, 20 s, must come after the start, 30 s."),
         (["PICTURE", "--device", "gpu"], 2, "There is no device 'gpu'"),
         (["PICTURE", "--conf", 2], 2, "conf must be a number between 0 and 1, not 2.0"),
         (["PICTURE", "--model", "nuclie"], 4, "did you mean 'nuclei'"),
@@ -83,3 +96,42 @@ def test_what_makes_no_sense_is_one_sentence(capsys, pictures, tmp_path, argumen
     found, text = error_of(capsys, "predict", *given, "--output", tmp_path / "out")
     assert found == code and sentence in text
     assert not (tmp_path / "out").exists()
+
+
+def test_several_sources_of_all_kinds_have_an_output_each(pictures, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pictures[1].rename(folder / "b.png")
+    (folder / "notes.csv").write_text("1,2")
+    write_video(folder / "clip.mp4", count=5)
+    more = ("--vid-stride", 2, "--max-frames", 3)
+    run("predict", pictures[0], "--source", folder, "--model", tiny_onnx(), "--output", tmp_path / "out", *more)
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")} == {
+        "0.png", "in/b.png", "in/clip.mp4", "predictions.json",
+    }  # fmt: skip
+    found = [image["file_name"] for image in results(tmp_path / "out")["images"]]
+    assert found == ["0.png", "in/b.png", "in/clip_000000", "in/clip_000002", "in/clip_000004"]
+    assert "Left out 1 file, neither image nor video: notes.csv." in capsys.readouterr().err
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_finishes_the_files_with_what_there_is(tmp_path, number, code):
+    with LiveServer() as server:
+        command = [sys.executable, "-m", "centermask", "predict", server.url, "--model", tiny_onnx()]
+        process = subprocess.Popen(
+            [*command, "--output", tmp_path / "out"], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
+        )
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob("out/.*.mp4.*")):
+            assert process.poll() is None and time.monotonic() < end, process.stderr.read()
+            time.sleep(0.05)
+        time.sleep(1)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == code, said
+    count = int(re.search(r"Stopped after (\d+) frames?; results in", said)[1])
+    with VideoSource(tmp_path / "out" / "127.0.0.1_camera.mp4") as video:
+        assert len(list(video)) == count > 0 and video.skipped == []
+    assert len(results(tmp_path / "out")["images"]) == count
+    assert re.search(r"127\.0\.0\.1_camera: \d+ frames, \d+ dropped, 0 damaged, 1 connection", said)

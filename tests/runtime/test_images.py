@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,15 +13,16 @@ import pytest
 from PIL import Image
 
 from centermask_runtime.errors import CenterMaskError, DataError
+from centermask_runtime.image_kinds import is_image_file, kind_of, kind_of_file
 from centermask_runtime.images import (
     check_frame,
     frame_of,
-    is_image_file,
-    kind_of,
     picture_path,
     read_image,
     write_picture,
 )
+from centermask_runtime.value_range import ValueRange
+from tests.support.places import ROOT
 from tests.support.small_pictures import picture, write_video
 
 
@@ -178,3 +180,61 @@ def test_a_truncated_and_a_closed_pil_image_are_data_errors(tmp_path):
         frame_of(closed)
     with pytest.raises(DataError, match="has no pixels"):
         frame_of(Image.new("RGB", (0, 5)))
+
+
+def deep(path, image):
+    cv2.imwrite(str(path), image)
+    return path
+
+
+RAMP = np.linspace(0, 4095, 64 * 48).astype(np.uint16).reshape(48, 64)  # 12 bits, as cameras write into 16
+TWELVE = ValueRange(0, 4095)
+
+
+def test_a_range_brings_twelve_bits_to_all_of_eight(tmp_path):
+    for name, image in (("grey.png", RAMP), ("bgr.tif", np.stack([RAMP] * 3, -1))):
+        path = deep(tmp_path / name, image)
+        assert read_image(path).max() <= 16, "without a range the lower 8 bits are dropped"
+        np.testing.assert_array_equal(read_image(path, values=TWELVE)[:, :, 1], np.rint(RAMP * (255 / 4095)))
+    with Image.fromarray(RAMP) as opened:
+        np.testing.assert_array_equal(frame_of(opened, TWELVE), read_image(tmp_path / "grey.png", values=TWELVE))
+    np.testing.assert_array_equal(frame_of(np.stack([RAMP] * 3, -1), TWELVE), read_image(path, values=TWELVE))
+    eight = deep(tmp_path / "eight.png", picture(3))
+    np.testing.assert_array_equal(read_image(eight, values=TWELVE), picture(3))
+
+
+def test_floats_need_a_range_and_a_sentence_says_so(tmp_path):
+    grey = (RAMP / 4095).astype(np.float32)
+    for name, image in (("grey.tif", grey), ("bgr.tif", np.stack([grey] * 3, -1))):
+        path = deep(tmp_path / name, image)
+        with pytest.raises(DataError, match=r"holds values of float32, and the model has no range"):
+            read_image(path)
+        np.testing.assert_array_equal(read_image(path, values=ValueRange(0, 1))[:, :, 2], np.rint(grey * 255))
+        assert len(np.unique(read_image(path, values=ValueRange(1, 99, percentiles=True)))) > 200
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jfif", ".gif", ".jp2"])
+def test_other_kinds_are_images_whatever_they_are_called(tmp_path, suffix):
+    form = {".avif": "AVIF", ".jfif": "JPEG", ".gif": "GIF", ".jp2": "JPEG2000"}[suffix]
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(picture(3)[:, :, ::-1]).save(path, form)
+    for named in (path, path.rename(tmp_path / "unnamed")):
+        assert is_image_file(named) or named == path
+    assert np.abs(read_image(tmp_path / "unnamed").astype(int) - picture(3)).mean() < 4
+
+
+def test_a_heic_picture_is_read_or_a_sentence_says_how(monkeypatch):
+    path = ROOT / "tests" / "assets" / "phone.heic"
+    assert is_image_file(path)
+    image = read_image(path)
+    assert image.shape == (48, 64, 3) and np.abs(image[40, 40].astype(int) - (20, 60, 200)).max() < 8
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(DataError, match=r"phone\.heic is a HEIC image, .*: pip install 'centermask\[heif\]' reads it"):
+        read_image(path)
+
+
+def test_a_gif_of_several_pictures_is_a_video(tmp_path):
+    pictures = [Image.fromarray(picture(index)) for index in range(3)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    pictures[0].save(tmp_path / "b.gif")
+    assert kind_of_file(tmp_path / "a.gif") == "video" and kind_of_file(tmp_path / "b.gif") == "image"

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
 from centermask_runtime.closing import AllOrNothing
-from centermask_runtime.errors import DataError
+from centermask_runtime.errors import CenterMaskError, DataError
 from centermask_runtime.pipeline.cpu import Pipeline
-from centermask_runtime.predict import Result, results, run
+from centermask_runtime.predict import Result, Summary, results, run
 from centermask_runtime.reference.overlay import DrawStyle, draw
+from centermask_runtime.sinks.video import VideoWriter
 from centermask_runtime.sources.arrays import ArraySource
+from centermask_runtime.sources.opening import open_source
 from tests.support.exported_models import frames, tiny_onnx
 from tests.support.given_networks import assert_same
 
@@ -24,7 +28,7 @@ class Ahead(Pipeline):
 
     draws = True
 
-    def each(self, frames):
+    def each(self, frames, *, ahead=False):
         return (found for found, _ in self._ahead(frames))
 
     def drawn(self, frames, style):
@@ -145,3 +149,71 @@ def test_sinks_are_made_when_the_first_frame_is_there(pipeline):
     assert made == []
     run(pipeline, ArraySource(frames(1)), sinks())
     assert made == [True]
+
+
+def test_an_interrupt_finishes_the_sinks_with_what_was_computed_and_is_raised_then(pipeline):
+    sink, summary, polled = Kept(DrawStyle()), Summary(), []
+
+    def poll():
+        polled.append(True)
+        if len(polled) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(pipeline, ArraySource(frames(5)), [sink], summary=summary, poll=poll)
+    assert sink.end == "finished" and 3 <= len(sink.added) == summary.frames < 5
+
+
+def test_an_interrupt_while_a_result_is_told_is_one_too(pipeline):
+    def stop(result):
+        raise KeyboardInterrupt
+
+    sink = Kept()
+    with pytest.raises(KeyboardInterrupt):
+        run(pipeline, ArraySource(frames(5)), [sink], progress=stop)
+    assert sink.end == "finished" and len(sink.added) == 1
+
+
+def test_an_array_that_is_filled_again_is_drawn_as_it_was(pipeline):
+    def filled_again():
+        array = np.empty_like(frames(1)[0])
+        for index in range(4):
+            array[:] = index * 20
+            yield array
+
+    sink = Kept(DrawStyle(masks=False, boxes=False, labels=False))
+    run(pipeline, ArraySource(filled_again()), [sink])
+    assert [int(frame.image[5, 5, 0]) for frame, _, _ in sink.added] == [0, 20, 40, 60]
+    assert [int(picture[5, 5, 0]) for _, _, picture in sink.added] == [0, 20, 40, 60]
+
+
+def test_an_error_of_a_sink_is_raised_where_the_run_was_started(pipeline):
+    class Full(Kept):
+        def add(self, frame, instances, picture=None):
+            super().add(frame, instances, picture)
+            raise CenterMaskError("The disk is full.")
+
+    full, other = Full(), Kept()
+    with pytest.raises(CenterMaskError, match="disk is full"):
+        run(pipeline, ArraySource(frames(5)), [full, other])
+    assert (full.end, other.end, len(full.added), other.added) == ("given up", "given up", 1, [])
+
+
+def test_frames_of_several_streams_go_through_the_network_together(tmp_path):
+    """Two films of the same model's pictures; every result is compared with a call of its own."""
+    from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
+
+    films = {"a": frames(3), "b": frames(5)[2:]}
+    for name, film in films.items():
+        with VideoWriter(tmp_path / f"{name}.mp4", film[0].shape[:2], Fraction(10)) as writer:
+            for image in film:
+                writer.write(cv2.resize(image, film[0].shape[1::-1]))
+    (tmp_path / "all.streams").write_text("a.mp4\nb.mp4\n")
+    sink = Kept()
+    with Pipeline(OnnxRuntimeNetwork(tiny_onnx())) as pipeline, open_source(tmp_path / "all.streams") as source:
+        summary = run(pipeline, source, [sink])
+        for frame, instances, _ in sink.added:
+            assert_same(instances, pipeline(frame.image))
+    assert summary.frames == 6 and summary.objects > 0
+    for name in films:
+        assert [frame.index for frame, _, _ in sink.added if frame.source.name == name] == [0, 1, 2]

@@ -19,10 +19,10 @@ from centermask.config import Config, InputConfig
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_split
 from centermask.model.weights import load_weights
-from centermask.training.interrupt import DeferredInterrupt
 from centermask.training.run_folder import RunFolder
 from centermask.training.trainer import Trainer
 from centermask_runtime.errors import CenterMaskError, DataError
+from centermask_runtime.interrupt import DeferredInterrupt
 from tests.support.places import NUCLEI
 from tests.support.tiny_training import CONFIG, new_trainer, seven_shapes, tensors
 

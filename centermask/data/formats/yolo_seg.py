@@ -18,7 +18,7 @@ from PIL import Image
 
 from centermask.data.checks import Content, Fault, OnFault
 from centermask_runtime.errors import DataError
-from centermask_runtime.images import is_image
+from centermask_runtime.image_kinds import is_image
 
 _SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 _OUTSIDE = 0.01  # of the image: how far labels may reach beyond it before they are taken for pixels

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,9 +83,12 @@ class Pipeline(Closing):
         """What is in one frame. Raises DataError when it is not uint8 [H, W, 3]."""
         return self.timed(frame)[0]
 
-    def each(self, frames: Iterable[AnyFrame]) -> Iterator[Instances]:
-        """What is in each frame, in their order: one is under way at a time."""
-        return map(self, frames)
+    def each(self, frames: Iterable[AnyFrame], *, ahead: bool = False) -> Iterator[Instances]:
+        """What is in each frame, in their order: one is under way at a time.
+
+        ahead: the masks of a frame are computed by another thread while the network runs the next one.
+        """
+        return self._ahead(frames) if ahead else map(self, frames)
 
     def many(self, frames: Sequence[AnyFrame]) -> list[Instances]:
         """What is in each frame, with as many in one run of the network as it takes, and at most LARGEST_BATCH."""
@@ -125,6 +129,19 @@ class Pipeline(Closing):
     def close(self) -> None:
         """Closes the network."""
         self.network.close()
+
+    def _ahead(self, frames: Iterable[AnyFrame]) -> Iterator[Instances]:
+        with ThreadPoolExecutor(1, "masks") as masks:
+            before: Future[Instances] | None = None
+            for frame in frames:
+                outputs, letterbox = self.infer(frame)
+                kept = PeakOutputs(**{name: array.copy() for name, array in vars(outputs).items()})  # see Network.run
+                found = masks.submit(self._found, kept, 0, letterbox)
+                if before is not None:
+                    yield before.result()
+                before = found
+            if before is not None:
+                yield before.result()
 
     def _images(self, frames: Sequence[AnyFrame]) -> tuple[NDArray[np.uint8], list[Letterbox]]:
         """The network's input, and where each frame lies in it. A network of a fixed batch gets black images, too."""

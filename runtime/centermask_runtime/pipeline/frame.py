@@ -51,8 +51,11 @@ class FramePipeline(Protocol):
         """What is in one frame."""
         ...
 
-    def each(self, frames: Iterable[AnyFrame]) -> Iterator[Instances]:
-        """What is in each frame, in their order, with as many under way as the pipeline can."""
+    def each(self, frames: Iterable[AnyFrame], *, ahead: bool = False) -> Iterator[Instances]:
+        """What is in each frame, in their order, with as many under way as the pipeline can.
+
+        ahead: a result may come after the next frame was taken, where that is quicker.
+        """
         ...
 
     def many(self, frames: Sequence[AnyFrame]) -> list[Instances]:

@@ -128,8 +128,8 @@ class GpuPipeline(Closing):
             ((instances, _),) = self._results(self._begin([frame], alone=True))
             return instances, self._work.stage_times(start)
 
-    def each(self, frames: Iterable[AnyFrame]) -> Iterator[Instances]:
-        """What is in each frame, in their order, with as many under way as there are slots.
+    def each(self, frames: Iterable[AnyFrame], *, ahead: bool = True) -> Iterator[Instances]:
+        """What is in each frame, in their order, with as many under way as there are slots, whatever `ahead` says.
 
         A frame may change as soon as the next one is asked for. Where the frames end in an error, all results before it
         come first.

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
-from centermask_runtime.sources.video import pyav
+from centermask_runtime.sources.decoding import pyav
 
 TRACK_TICKS = 90_000  # of a second; holds the common frame rates exactly or to 6 microseconds
 FRAGMENT_S = 2

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from centermask_runtime.closing import Closing
 from centermask_runtime.errors import first_line, shown
-from centermask_runtime.sources.video import pyav
+from centermask_runtime.sources.decoding import pyav
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream

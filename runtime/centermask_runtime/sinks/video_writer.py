@@ -20,7 +20,7 @@ from centermask_runtime.partial_file import PartialFile, writing_error
 from centermask_runtime.sinks.codecs import DEFAULT_CODEC, find_codec
 from centermask_runtime.sinks.mp4_file import IN_FRAGMENTS, TRACK_TICKS, cut_to_whole_fragments, put_in_order
 from centermask_runtime.sinks.source_sound import SourceSound
-from centermask_runtime.sources.video import pyav
+from centermask_runtime.sources.decoding import pyav
 
 if TYPE_CHECKING:
     import av

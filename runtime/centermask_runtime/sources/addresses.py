@@ -1,20 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses such as https://host/a.jpg: an image behind one is read here; a video is left to FFmpeg."""
+"""Addresses such as https://host/a.jpg: an image behind one is read here; a video is left to FFmpeg.
+
+Names and passwords in an address are used and never shown.
+"""
 
 from __future__ import annotations
 
+import base64
 import http.client
+import re
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from centermask_runtime.errors import DataError, first_line, shown
-from centermask_runtime.images import HEAD_BYTES, decode_image, is_image_file, kind_of, read_image
+from centermask_runtime.image_decoding import decode_image
+from centermask_runtime.image_kinds import HEAD_BYTES, is_image_file, kind_of
+from centermask_runtime.images import read_image
+from centermask_runtime.value_range import ValueRange
 
 MOST_BYTES = 100 << 20  # of an image
 TIMEOUT_S = 15.0  # for the connection, and for each wait for data
@@ -23,9 +32,37 @@ CHUNK = 1 << 16
 UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # what an address may hold as it is; spaces and letters beyond ASCII may not
 
 
+LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "srt", "udp", "rtp", "tcp", "mms", "mmsh", "mmst")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The bytes of the image behind an address."""
+
+    content: bytes
+    address: str
+
+    def decoded(self, values: ValueRange | None = None) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3] BGR. Raises DataError."""
+        return decode_image(np.frombuffer(self.content, np.uint8), public(self.address), values=values)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is behind an http address: an image, or else something that has an end, or may have none."""
+
+    image: Encoded | None
+    has_end: bool
+
+
 def is_address(source: str | Path) -> bool:
     """Whether it is an address, such as rtsp://camera/1, and no path."""
     return isinstance(source, str) and "://" in source
+
+
+def scheme_of(address: str) -> str:
+    """Its first part, such as rtsp, in small letters."""
+    return _parts(address).scheme.lower()
 
 
 def address_name(address: str) -> str:
@@ -34,41 +71,81 @@ def address_name(address: str) -> str:
     return PurePosixPath(urllib.parse.unquote(parts.path)).name or parts.hostname or "stream"
 
 
-def image_at(address: str) -> NDArray[np.uint8] | None:
+def stream_name(address: str) -> str:
+    """What a stream is called: its host and path, with signs that any file's name may have: rtsp://door/1 -> door_1."""
+    parts = _parts(address)
+    words = re.findall(r"[\w.-]+", f"{parts.hostname or ''} {urllib.parse.unquote(parts.path)}")
+    return "_".join(words).strip(".") or "stream"
+
+
+def public(source: str | Path) -> str:
+    """An address or a path for a sentence: of bounded length, and without name and password."""
+    return shown(re.sub(r"(?<=://)[^/@]*@", "", str(source)))
+
+
+def image_at(address: str, values: ValueRange | None = None) -> NDArray[np.uint8] | None:
     """The image uint8 [H, W, 3] BGR behind an http, https or file address; None where something else is there.
 
     Raises DataError when it cannot be had, is damaged, is larger than MOST_BYTES, or takes longer than TOTAL_S.
     """
-    scheme = _parts(address).scheme.lower()
+    scheme = scheme_of(address)
     if scheme == "file":
         path = file_of(address)
-        return read_image(path) if is_image_file(path) else None
-    if scheme not in ("http", "https"):
-        return None
+        return read_image(path, values=values) if is_image_file(path) else None
+    image = answer_of(address).image if scheme in ("http", "https") else None
+    return None if image is None else image.decoded(values)
+
+
+def answer_of(address: str) -> Answer:
+    """Looks what an http or https address gives. Raises DataError where that cannot be had."""
     try:
-        with urllib.request.urlopen(urllib.parse.quote(address, safe=UNQUOTED), timeout=TIMEOUT_S) as answer:
+        with urllib.request.urlopen(_request(address), timeout=TIMEOUT_S) as answer:
             content = _read(answer)
             if content is None and answer.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
-                raise DataError(f"{shown(address)} is a web page and no image or video: give the image's own address.")
+                raise DataError(f"{public(address)} is a web page and no image or video: give the image's own address.")
+            has_end = answer.headers.get("Content-Length") is not None
+    except urllib.error.HTTPError as error:
+        if error.code != 401:  # FFmpeg knows more ways to say who asks
+            raise _unread(address, error) from error
+        return Answer(None, False)
     except (OSError, ValueError, http.client.HTTPException) as error:  # urllib's errors are OSErrors
-        reason = shown(getattr(error, "reason", None) or error)
-        raise DataError(f"{shown(address)} cannot be read ({reason}): check the address and the connection.") from error
+        raise _unread(address, error) from error
     if content is None:
-        return None
+        return Answer(None, has_end)
     if len(content) > MOST_BYTES:
         raise DataError(
-            f"The image at {shown(address)} has more than {MOST_BYTES >> 20} MB: download it and make it smaller."
+            f"The image at {public(address)} has more than {MOST_BYTES >> 20} MB: download it and make it smaller."
         )
-    return decode_image(np.frombuffer(content, np.uint8), shown(address))
+    return Answer(Encoded(content, address), True)
 
 
-def image_behind(source: str | Path) -> NDArray[np.uint8]:
-    """The image uint8 [H, W, 3] BGR of a path or an address, as one of many. Raises DataError where there is none."""
+def _unread(address: str, error: Exception) -> DataError:
+    reason = shown(getattr(error, "reason", None) or error)
+    return DataError(f"{public(address)} cannot be read ({reason}): check the address and the connection.")
+
+
+def _request(address: str) -> urllib.request.Request:
+    """With the name and the password of the address where it has them: urllib takes none there."""
+    parts = _parts(address)
+    who, at, host = parts.netloc.rpartition("@")
+    plain = urllib.parse.quote(urllib.parse.urlunsplit(parts._replace(netloc=host, fragment="")), safe=UNQUOTED)
+    request = urllib.request.Request(plain)
+    if at:
+        token = base64.b64encode(urllib.parse.unquote(who).encode()).decode()
+        request.add_header("Authorization", f"Basic {token}")
+    return request
+
+
+def image_behind(source: str | Path, values: ValueRange | None = None) -> NDArray[np.uint8]:
+    """The image uint8 [H, W, 3] BGR of a path or an address, as one of many. Raises DataError where there is none.
+
+    values: of an image with more than 8 bits.
+    """
     if not is_address(source):
-        return read_image(source)
-    image = image_at(str(source))
+        return read_image(source, values=values)
+    image = image_at(str(source), values)
     if image is None:
-        raise DataError(f"{shown(source)} is no image, and a list is of images: call the model on each video.")
+        raise DataError(f"{public(source)} is no image, and a list is of images: call the model on each video.")
     return image
 
 
@@ -81,7 +158,7 @@ def _parts(address: str) -> urllib.parse.SplitResult:
     try:
         return urllib.parse.urlsplit(address)
     except ValueError as error:
-        raise DataError(f"{shown(address)} is no address ({first_line(error)}): check it.") from error
+        raise DataError(f"{public(address)} is no address ({first_line(error)}): check it.") from error
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes | None:

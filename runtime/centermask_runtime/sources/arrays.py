@@ -11,21 +11,23 @@ from typing import Any
 
 from centermask_runtime.closing import Closing
 from centermask_runtime.images import frame_of, is_pil_image
-from centermask_runtime.sources.addresses import address_name, file_of, image_behind, is_address
+from centermask_runtime.sources.addresses import Encoded, address_name, file_of, image_behind, is_address
 from centermask_runtime.sources.names import FrameNames
 from centermask_runtime.sources.source import Frame, SourceInfo
+from centermask_runtime.value_range import ValueRange
 
 
 class ArraySource(Closing):
-    """A Source of what an iterable gives: arrays uint8 [H, W, 3] BGR, PIL images, paths of images, or Frames.
+    """A Source of what an iterable gives: arrays uint8 [H, W, 3] BGR, PIL images, paths of images, Encoded, or Frames.
 
     Frames are called 000000, 000001, ... or, where they come from a file, after it; a name that was there already gets
     a number: x.png, x_2.png. What is none of these raises DataError: the program that gave it is to be mended, so
     nothing is skipped.
     """
 
-    def __init__(self, images: Iterable[Any], name: str = "images") -> None:
-        self._images = images
+    def __init__(self, images: Iterable[Any], name: str = "images", names: FrameNames | None = None) -> None:
+        """names: that are taken already."""
+        self._images, self._names = images, names
         known = (_file(image) for image in images) if isinstance(images, (list, tuple)) else ()
         self.info = SourceInfo(
             name,
@@ -33,21 +35,27 @@ class ArraySource(Closing):
             files=tuple((file.name, file) for file in known if file is not None),
         )
         self.skipped: list[str] = []
+        self.values: ValueRange | None = None
 
     def __iter__(self) -> Iterator[Frame]:
-        names = FrameNames()
+        names = self._names or FrameNames()
         for index, image in enumerate(self._images):
             if isinstance(image, Frame):
                 name = names.of(image.name)
                 yield image if name == image.name else replace(image, name=name)
                 continue
             file = _file(image)
-            frame = image_behind(image) if isinstance(image, (str, Path)) else frame_of(image)
-            if is_address(image):
-                name = names.of(address_name(image))
+            if isinstance(image, Encoded):
+                frame, address = image.decoded(self.values), image.address
+            elif isinstance(image, (str, Path)):
+                frame, address = image_behind(image, self.values), str(image)
+            else:
+                frame, address = frame_of(image, self.values), ""
+            if is_address(address):
+                name = names.of(address_name(address))
             else:
                 name = names.of_number(index) if file is None else names.of(file.name)
-            yield Frame(frame, name, index, None, file)
+            yield Frame(frame, name, index, None, file, self.info)
 
     def close(self) -> None:
         """The images stay with whoever gave them."""

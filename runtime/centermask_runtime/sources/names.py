@@ -8,6 +8,8 @@ from pathlib import Path
 
 from centermask_runtime.images import picture_path
 
+VIDEO_SUFFIX = ".mp4"  # of what a video is written to
+
 
 class FrameNames:
     """Gives each frame a name that no frame before it has: x.png, x_2.png, ..., below one folder in every case.
@@ -34,6 +36,10 @@ class FrameNames:
         self._times[_key(name)] = max(number, 1)
         self._times.setdefault(_key(unique), 1)
         return unique
+
+    def of_video(self, name: str) -> str:
+        """The name of a video, without a suffix: its dots are none."""
+        return self.of(f"{name}{VIDEO_SUFFIX}").removesuffix(VIDEO_SUFFIX)
 
     def of_number(self, index: int) -> str:
         """The name of a frame that has none: 000007. Those are not kept in memory, as they may have no end."""

@@ -3,46 +3,61 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from centermask_runtime.errors import DataError, UsageError, first_line, shown
-from centermask_runtime.images import is_image_file, is_pil_image
-from centermask_runtime.sources.addresses import address_name, file_of, image_at, is_address
+from centermask_runtime.errors import DataError, UsageError
+from centermask_runtime.images import is_pil_image
+from centermask_runtime.sources.addresses import address_name, answer_of, is_address, public, scheme_of
 from centermask_runtime.sources.arrays import ArraySource
-from centermask_runtime.sources.files import FileSource, is_pattern, matching_files, matching_images
+from centermask_runtime.sources.decoding import open_container
+from centermask_runtime.sources.files import FileSource, common_root
+from centermask_runtime.sources.listing import entries_of_stdin, is_pattern
+from centermask_runtime.sources.names import FrameNames
+from centermask_runtime.sources.options import SourceOptions
+from centermask_runtime.sources.parts import Part, parts_of, streams_of
+from centermask_runtime.sources.sequence import Opener, SequenceSource
 from centermask_runtime.sources.source import Frame, Source
+from centermask_runtime.sources.streams import StreamsSource
 from centermask_runtime.sources.video import VideoSource
 
+STDIN = "-"
 
-def open_source(source: Any) -> Source:
+
+def open_source(source: Any, options: SourceOptions | None = None) -> Source:
     """A Source of the frames of `source`, to be closed by `with`.
 
-    source: the path of an image, a video or a folder of images; a pattern such as "photos/**/*.jpg"; the address of an
-    image or a video; a list of paths; an array uint8 [H, W, 3] BGR or a PIL image; any iterable of those.
+    source: the path of an image, a video, a folder of them or a list of paths (a text file); a pattern such as
+    "photos/**/*.jpg"; "-" for paths on stdin; the address of an image, a video or a stream; the number of a camera;
+    several of these; an array uint8 [H, W, 3] BGR or a PIL image; any iterable of those.
+    options: which frames, and how patient with streams. Several streams are read at once, all else one after the other.
     Raises DataError where it cannot be read, UsageError where it is no source.
 
-        with open_source("clip.mp4") as source:
+        with open_source("clip.mp4", SourceOptions(vid_stride=2)) as source:
             for frame in source:
                 print(frame.name, frame.time_s, frame.image.shape)
     """
+    options = options or SourceOptions()
     if isinstance(source, os.PathLike):
         source = Path(os.fsdecode(source))
-    if isinstance(source, (str, Path)):
-        return _of_path(source)
+    if isinstance(source, (str, Path)) or _is_number(source):
+        return _of_words([source], options)
     if is_pil_image(source) or (isinstance(source, np.ndarray) and source.ndim < 4):
         return ArraySource([source])
-    if isinstance(source, (list, tuple)) and all(
-        isinstance(part, os.PathLike) or (isinstance(part, str) and not is_address(part)) for part in source
-    ):
-        return FileSource.of_list([Path(os.fsdecode(part)) for part in source])
     if isinstance(source, (list, tuple, set, frozenset, np.ndarray)) and not len(source):
         raise DataError("The list of images is empty: give at least one image.")
+    if isinstance(source, (list, tuple)) and all(
+        isinstance(part, (str, os.PathLike)) or _is_number(part) for part in source
+    ):
+        return _of_words(
+            [Path(os.fsdecode(part)) if isinstance(part, os.PathLike) else part for part in source], options
+        )
     if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray, memoryview, dict, Frame)):
         return ArraySource(source)
     raise UsageError(
@@ -50,28 +65,89 @@ def open_source(source: Any) -> Source:
     )
 
 
-def _of_path(source: str | Path) -> Source:
-    if isinstance(source, str) and source.lower().startswith("file://"):
-        return _of_path(file_of(source))
-    if isinstance(source, str) and is_address(source):
-        image = image_at(source)
-        if image is None:
-            return VideoSource(source)
-        name = address_name(source)
-        return ArraySource([Frame(image, name, 0, None)], Path(name).stem)
-    if is_pattern(str(source)):
-        files = matching_files(str(source))
-        return _of_path(files[0]) if len(files) == 1 else matching_images(str(source))
-    path = Path(source)
-    try:
-        kind = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(f"There is no file or folder {shown(path)}: check the path.") from error
-    except (OSError, ValueError) as error:  # too long, not allowed, or with a NUL
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise DataError(f"{shown(path)} cannot be opened ({reason}): check the path.") from error
-    if stat.S_ISDIR(kind):
-        return FileSource.of_folder(path)
-    if not stat.S_ISREG(kind):
-        raise DataError(f"{shown(path)} is a pipe, a socket or a device: give a file, a folder or an address.")
-    return FileSource.of_list([path]) if is_image_file(path) else VideoSource(path)
+def _is_number(source: Any) -> bool:
+    return isinstance(source, (int, np.integer)) and not isinstance(source, bool)
+
+
+def _of_words(words: list[str | Path | int], options: SourceOptions) -> Source:
+    if words == [STDIN]:
+        return SequenceSource(_as_they_come(options), "stdin")
+    streams = streams_of(words)
+    if streams is not None:
+        return StreamsSource(streams, options)
+    several = len(words) > 1
+    found = [parts_of(word, alone=not several) for word in words]
+    parts = [part for parts in found for part in parts.parts]
+    left_out = tuple(path for parts in found for path in parts.left_out)
+    if len(parts) == 1 and not left_out and not several and parts[0].kind != "image":
+        return _open_one(parts[0], options, FrameNames())
+    paths, root = common_root([part.path for part in parts if part.path is not None] or [Path("sources")])
+    name = found[0].name if not several else root.resolve().name or "sources"
+    if not several:
+        root = found[0].root
+    if all(part.kind == "image" for part in parts):
+        own = paths if several else [part.path for part in parts if part.path is not None]
+        return FileSource(own, name, root, left_out=left_out, max_frames=options.max_frames)
+    files = tuple((part.path.name, part.path) for part in parts if part.path is not None)
+    return SequenceSource(_openers(parts, root, options), name, files=files, left_out=left_out)
+
+
+def _openers(parts: list[Part], root: Path, options: SourceOptions) -> Iterator[Opener]:
+    """One for the images that follow each other, and one for each video and address."""
+    for is_image, group in itertools.groupby(parts, lambda part: part.kind == "image"):
+        if is_image:
+            paths = [part.path for part in group if part.path is not None]
+            yield partial(_open_images, paths, root, options)
+        else:
+            for part in group:
+                yield partial(_open_one, part, options, root=root)
+
+
+def _open_images(paths: list[Path], root: Path, options: SourceOptions, names: FrameNames) -> Source:
+    below = all(path.is_relative_to(root) for path in paths)
+    own, own_root = (paths, root) if below else common_root(paths)
+    return FileSource(own, own_root.resolve().name, own_root, names=names, max_frames=options.max_frames)
+
+
+def _open_one(part: Part, options: SourceOptions, names: FrameNames, root: Path | None = None) -> Source:
+    """A video, or what is behind an address."""
+    if part.path is not None:
+        path = part.path
+        below = path.relative_to(root) if root is not None and path.is_relative_to(root) else Path(path.name)
+        return VideoSource(path, options, name=names.of_video(below.with_suffix("").as_posix()))
+    assert part.address is not None
+    if scheme_of(part.address) in ("http", "https"):
+        answer = answer_of(part.address)
+        if answer.image is not None:
+            return ArraySource([answer.image], Path(address_name(part.address)).stem, names)
+        container = open_container(part.address)
+        endless = container.duration is None and (not answer.has_end or container.format.name == "hls")
+        if not endless:
+            name = names.of_video(Path(address_name(part.address)).stem)
+            return VideoSource(part.address, options, name=name, container=container)
+        container.close()
+        return StreamsSource([part.address], options)
+    return VideoSource(part.address, options)
+
+
+def _as_they_come(options: SourceOptions) -> Iterator[Opener]:
+    """Openers of what stdin names, each when it is there."""
+    for word in entries_of_stdin():
+        try:
+            if streams_of([word]) is not None:
+                raise DataError(f"{public(word)} is a stream, and stdin names files: give streams on the command line.")
+            found = parts_of(word, alone=True)
+        except DataError as error:
+            yield partial(_refused, error)
+        else:
+            yield from _openers(list(found.parts), found.root, options)
+
+
+def _refused(error: DataError, names: FrameNames) -> Source:
+    raise error
+
+
+def is_one_image(source: str | Path, opened: Source) -> bool:
+    """Whether a source is the file or address of one image: no folder, pattern or list that happens to hold but one."""
+    is_file = is_address(source) or (Path(source).is_file() and not is_pattern(str(source)))
+    return is_file and opened.info.count == 1 and isinstance(opened, (FileSource, ArraySource))

@@ -14,6 +14,7 @@ from centermask_runtime.instances import Instances
 from centermask_runtime.reference.overlay import DrawStyle, draw
 from centermask_runtime.sinks.pictures import PictureSink
 from centermask_runtime.sources.files import FileSource
+from centermask_runtime.sources.opening import open_source
 from centermask_runtime.sources.source import Frame
 from tests.support.small_pictures import SIZE_HW, names_in, picture
 
@@ -36,7 +37,7 @@ def images(tmp_path):
 
 def test_each_frame_becomes_a_picture_of_its_name(images, tmp_path):
     style = DrawStyle(labels=False)
-    with FileSource.of_folder(images) as source, PictureSink(tmp_path / "out", source.info, style) as sink:
+    with open_source(images) as source, PictureSink(tmp_path / "out", source.info, style) as sink:
         for frame in source:
             sink.add(frame, square())
     assert names_in(tmp_path / "out") == ["a.png", "b.jpg", "c.bmp.png"]
@@ -66,7 +67,7 @@ def test_what_was_written_before_an_error_stays(tmp_path):
 def test_the_folder_of_the_images_is_refused_before_anything_is_written(images, tmp_path):
     before = {path.name: path.read_bytes() for path in images.iterdir()}
     (tmp_path / "link").symlink_to(images)
-    with FileSource.of_folder(images) as source:
+    with open_source(images) as source:
         for folder in (images, tmp_path / "link"):
             with pytest.raises(UsageError, match=r"a\.png is the source itself; choose another output"):
                 PictureSink(folder, source.info)

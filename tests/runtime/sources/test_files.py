@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from centermask_runtime.errors import DataError
-from centermask_runtime.sources.files import FileSource, is_pattern, matching_images
+from centermask_runtime.sources.files import FileSource
+from centermask_runtime.sources.opening import open_source
+from centermask_runtime.sources.options import SourceOptions
 from tests.support.small_pictures import picture, write_video
 
 
@@ -19,13 +21,14 @@ def test_a_folder_gives_its_images_by_name(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "sub.png").mkdir()
     (tmp_path / "._a.png").write_text("what macOS leaves beside a.png")
-    source = FileSource.of_folder(tmp_path)
+    source = open_source(tmp_path)
     found = list(source)
     assert source.info.count == 3 and source.info.name == tmp_path.name and not source.info.is_video
     assert source.info.files[0] == ("a.JPG", tmp_path / "a.JPG")
     assert [frame.name for frame in found] == ["a.JPG", "b.png", "ünïcödé 猫.bmp"]
     np.testing.assert_array_equal(found[1].image, picture(0))
-    assert all(frame.time_s is None for frame in found)
+    assert all(frame.time_s is None and frame.source is source.info for frame in found)
+    assert source.info.left_out == (tmp_path / "notes.txt",)
 
 
 def test_an_unreadable_image_in_a_folder_is_reported_and_skipped(tmp_path):
@@ -33,7 +36,7 @@ def test_an_unreadable_image_in_a_folder_is_reported_and_skipped(tmp_path):
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     (tmp_path / "c.png").write_bytes(b"")
     cv2.imwrite(str(tmp_path / "d.png"), picture(1))
-    source = FileSource.of_folder(tmp_path)
+    source = open_source(tmp_path)
     for _ in range(2):  # files can be read again
         assert [(frame.name, frame.index) for frame in source] == [("a.png", 0), ("d.png", 3)]
         assert ["b.png is not an image" in source.skipped[0], "c.png" in source.skipped[1]] == [True, True]
@@ -45,14 +48,18 @@ def test_an_unreadable_image_in_a_folder_is_reported_and_skipped(tmp_path):
 
 def test_no_images_are_a_data_error(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match="holds no images"):
-        FileSource.of_folder(tmp_path)
+    (tmp_path / "more.txt").write_text("no image")
+    with pytest.raises(DataError, match="holds no images and no videos: check the path"):
+        open_source(tmp_path)
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(DataError, match=r"holds no images and no videos: give '.*/\*\*' for what its folders hold"):
+        open_source(tmp_path)
     with pytest.raises(DataError, match="list of images is empty"):
         FileSource.of_list([])
     with pytest.raises(DataError, match=r"No file matches .*: check the pattern"):
-        matching_images(f"{tmp_path}/**/*.png")
-    with pytest.raises(DataError, match="No image is among the files that match"):
-        matching_images(f"{tmp_path}/*")
+        open_source(f"{tmp_path}/**/*.png")
+    with pytest.raises(DataError, match="No image and no video is among the files that match"):
+        open_source(f"{tmp_path}/*")
 
 
 def folders(root):
@@ -67,10 +74,15 @@ def folders(root):
 
 
 def test_a_pattern_names_files_below_folders_and_frames_are_called_by_their_way(tmp_path):
-    source = matching_images(f"{folders(tmp_path)}/**/*")
-    assert [frame.name for frame in source] == ["a/1.png", "a/deep/2.jpg", "a/deep/scan", "b/1.png"]
-    assert source.info.name == tmp_path.name
-    assert [frame.name for frame in matching_images(f"{tmp_path}/a/d*/?.jpg")] == ["deep/2.jpg"]
+    for pattern in ("**/*", "**"):
+        source = open_source(f"{folders(tmp_path)}/{pattern}")
+        found = list(source)
+        assert [frame.name for frame in found] == [
+            "a/1.png", "a/clip_000000", "a/deep/2.jpg", "a/deep/scan", "b/1.png",
+        ]  # fmt: skip
+        assert [frame.source.is_video for frame in found] == [False, True, False, False, False]
+        assert source.info.name == tmp_path.name and source.info.left_out == (tmp_path / "a" / "notes.txt",)
+    assert [frame.name for frame in open_source(f"{tmp_path}/a/d*/*")] == ["deep/2.jpg", "deep/scan"]
 
 
 def test_a_list_is_read_in_its_order_and_as_often_as_it_says(tmp_path):
@@ -81,7 +93,23 @@ def test_a_list_is_read_in_its_order_and_as_often_as_it_says(tmp_path):
     np.testing.assert_array_equal(found[1].image, picture(1))
 
 
-def test_a_file_whose_name_has_a_bracket_is_no_pattern(tmp_path):
-    (tmp_path / "a[1].png").write_bytes(b"")
-    assert not is_pattern(str(tmp_path / "a[1].png"))
-    assert is_pattern(str(tmp_path / "a[1-9].png")) and is_pattern("*.png") and not is_pattern("a.png")
+def stack(path, values=(10, 200, 250)):
+    cv2.imwritemulti(str(path), [np.full((10, 12), value, np.uint8) for value in values])
+    return path
+
+
+def test_each_page_of_a_stack_is_a_frame(tmp_path):
+    source = open_source(stack(tmp_path / "z.tif"))
+    found = list(source)
+    assert [(frame.name, int(frame.image[0, 0, 0])) for frame in found] == [
+        ("z_0000.tif", 10), ("z_0001.tif", 200), ("z_0002.tif", 250),
+    ]  # fmt: skip
+    assert source.info.count == 3 and {frame.file for frame in found} == {tmp_path / "z.tif"}
+    cv2.imwrite(str(tmp_path / "y.tif"), picture(0))
+    assert [frame.name for frame in open_source(tmp_path)] == ["y.tif", *(frame.name for frame in found)]
+
+
+def test_at_most_so_many_images_are_taken(tmp_path):
+    stack(tmp_path / "a.tif")
+    source = open_source(tmp_path, SourceOptions(max_frames=2))
+    assert [frame.name for frame in source] == ["a_0000.tif", "a_0001.tif"] and source.info.count == 2

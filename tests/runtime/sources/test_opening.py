@@ -39,8 +39,9 @@ def test_the_content_chooses_and_not_the_name(folder):
     assert names_of(folder / "video") == videos and names_of(str(folder / "a.png")) == image
     assert names_of(folder / "odd.png") == [name.replace("video", "odd") for name in videos]
     assert names_of(folder / "odd.mp4") == ["odd.mp4"]
-    assert names_of(folder) == ["a.png", "odd.mp4"]
-    assert names_of(f"{folder}/*.png") == ["a.png"]
+    odd = [name.replace("video", "odd") for name in videos]
+    assert names_of(folder) == ["a.png", "odd.mp4", *odd, *videos]
+    assert names_of(f"{folder}/*.png") == ["a.png", *odd]
     assert names_of(f"{folder}/v*") == videos  # a pattern that one file matches is that file
     assert names_of([folder / "a.png", folder / "odd.mp4"]) == ["a.png", "odd.mp4"]
 
@@ -55,7 +56,7 @@ def test_what_is_there_not_and_what_is_no_source_is_said(folder):
     with pytest.raises(DataError, match=r"There is no file or folder .*none\.mp4: check the path"):
         open_source(folder / "none.mp4")
     (folder / "notes.txt").write_text("these are notes" * 100)
-    with pytest.raises(DataError, match=r"notes\.txt has no pictures in it"):
+    with pytest.raises(DataError, match=r"notes\.txt is text that names no source"):
         open_source(folder / "notes.txt")
     (folder / "damaged.png").write_text("no image")
     with pytest.raises(DataError, match=r"damaged\.png is not an image"):
@@ -78,7 +79,7 @@ def test_a_pipe_a_socket_and_a_device_are_refused_and_not_waited_for(tmp_path, m
                 names_of(given)
         with pytest.raises(DataError, match="is a pipe, a socket or a device: give a file"):
             names_of("/dev/null")
-        with pytest.raises(DataError, match="holds no images"):
+        with pytest.raises(DataError, match="holds no images and no videos"):
             names_of(tmp_path)
 
 

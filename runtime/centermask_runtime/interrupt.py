@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DeferredInterrupt holds Ctrl-C and SIGTERM back until the trainer polls for them, so that it finishes its step."""
+"""DeferredInterrupt holds Ctrl-C and SIGTERM back until a loop polls for them, so that it finishes what it is doing."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a cluster that wants its machine ba
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised when SIGTERM came, which stops a training as Ctrl-C does, with another exit code."""
+    """Raised when SIGTERM came, which stops a command as Ctrl-C does, with another exit code."""
 
 
 class DeferredInterrupt:
     """A context manager in which the first SIGINT or SIGTERM waits for a poll() and a second one interrupts at once.
 
-    announce: whether the first one is answered on stderr at once, as a step can take many seconds.
+    announce: whether the first one is answered on stderr at once, as a step can take many seconds; answer: how.
     Outside of the main thread, where Python allows no handler, signals are left as they are.
     """
 
-    def __init__(self, *, announce: bool = False) -> None:
+    def __init__(self, *, announce: bool = False, answer: str = STOPPING) -> None:
         self._announce = announce
-        self._answer = STOPPING
+        self._first = self._answer = answer
         self._number: int | None = None
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
-        self._number, self._answer = None, STOPPING
+        self._number, self._answer = None, self._first
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
         return self

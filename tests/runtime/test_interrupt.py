@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from centermask.training.interrupt import DeferredInterrupt
+from centermask_runtime.interrupt import DeferredInterrupt
 
 
 def test_where_no_step_is_under_way_the_answer_says_so(capfd):

@@ -30,7 +30,6 @@ from centermask.bounds import (
 )
 from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.spec import SIZE_MULTIPLE
-from centermask_runtime.value_range import ValueRange
 
 STRIDE = 4  # input pixels per heat-map cell: of every backbone here, and of the targets
 BACKBONES = (
@@ -92,11 +91,6 @@ class InputConfig:
         None, GROWING
     )  # of images with more than 8 bits: values that become 0, 255
     percentiles: tuple[float, float] | None = bounded(None, PERCENTILES)  # the same by percentiles of each image
-
-    @property
-    def values(self) -> ValueRange | None:
-        """What becomes of images with more than 8 bits; None where 16 bits lose their lower 8."""
-        return ValueRange.of(self.range, self.percentiles)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from centermask.data.dataset import Dataset, ObjectMask
 from centermask.data.sampling import Draw, epochs_for
 from centermask.data.targets import Targets, make_targets
 from centermask_runtime.errors import CenterMaskError
+from centermask_runtime.value_range import ValueRange
 
 MOST_WORKERS = 8  # that are started unasked
 
@@ -79,6 +80,7 @@ class TrainingSet(TorchDataset[Sample | CenterMaskError]):
         self.dataset = dataset
         self.config = config
         self.augmented = augmented
+        self._values = ValueRange.of(config.input.range, config.input.percentiles)
         self._saliency_channels = 1 if config.model.saliency == "class_agnostic" else len(dataset.class_names)
         self.epochs = epochs_for(config.train.epochs, len(dataset))  # of the whole training
         self._cache: dict[int, Source] = {}
@@ -143,7 +145,7 @@ class TrainingSet(TorchDataset[Sample | CenterMaskError]):
     def _source(self, index: int) -> Source:
         if index in self._cache:
             return self._cache[index]
-        source = self.dataset.image(index, self.config.input.values), self.dataset.objects(index)
+        source = self.dataset.image(index, self._values), self.dataset.objects(index)
         if self.config.train.cache:
             self._cache[index] = source
         return source

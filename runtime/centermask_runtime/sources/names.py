@@ -8,7 +8,7 @@ from pathlib import Path
 
 from centermask_runtime.images import picture_path
 
-VIDEO_SUFFIX = ".mp4"  # of what a video is written to
+VIDEO_SUFFIX = ".video"  # that no image has
 
 
 class FrameNames:

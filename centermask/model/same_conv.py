@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 EPSILON = 1e-3  # of TensorFlow's batch norms
-MOMENTUM = 0.01
+MOMENTUM = 0.1  # there 0.01, for far longer trainings: in ours such statistics would lag behind the weights
 
 
 class SameConv2d(nn.Conv2d):

@@ -172,7 +172,7 @@ def test_gradients_are_those_of_the_loop(name):
 
 
 def test_the_up_path_has_centernets_names():
-    names = set(UpPath((16, 32, 64, 128, 256, 512), deformable=True).state_dict())
+    names = set(UpPath((16, 32, 64, 128, 256, 512), "deformable").state_dict())
     one = {"conv.weight", "conv.bias", "conv.conv_offset_mask.weight", "conv.conv_offset_mask.bias"}
     for kind in ("proj_1", "node_1"):
         assert {f"dla_up.ida_0.{kind}.{name}" for name in one} <= names

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from centermask.released import released_models
+from centermask_runtime.cpus import threads_to_use
 from centermask_runtime.device import CPU, CUDA, Device, check_threads
 from centermask_runtime.errors import ModelError, UsageError, did_you_mean
 from centermask_runtime.networks import opening as exported
@@ -76,7 +77,7 @@ def open_pipeline(
 
 
 def _open_torch_network(path: Path, device: Device, threads: int | None) -> Network:
-    threads = check_threads(threads)
+    threads = threads_to_use(check_threads(threads))
     device.runs_gpu_network(path)  # refuses what cannot be
     need("torch", "train", f"running {path.name} with PyTorch; an exported .onnx file needs no torch")
     import torch

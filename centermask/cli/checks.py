@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from centermask.version import __version__
+from centermask_runtime.cpus import cpu_quota, usable_cpus
 from centermask_runtime.cuda.facts import gpu_facts
 from centermask_runtime.packages import install_command, is_installed
 from centermask_runtime.speed import machine
@@ -46,6 +47,8 @@ def checks(as_json: bool) -> None:
     facts: dict[str, object] = {
         "centermask": __version__,
         **machine(),
+        "cpu_threads": usable_cpus(),
+        "cpu_quota": "none" if cpu_quota() is None else f"{cpu_quota():g} CPUs",
         "onnxruntime_providers": onnxruntime.get_available_providers(),
         **gpu_facts(),
         **_pytorch_gpu(),

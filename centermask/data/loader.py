@@ -34,6 +34,7 @@ from centermask.data.augment.scene import IDENTITY, Scene, show_objects
 from centermask.data.dataset import Dataset, ObjectMask
 from centermask.data.sampling import Draw, epochs_for
 from centermask.data.targets import Targets, make_targets
+from centermask_runtime.cpus import usable_cpus
 from centermask_runtime.errors import CenterMaskError
 from centermask_runtime.value_range import ValueRange
 
@@ -203,7 +204,7 @@ def training_loader(
 
 def fitting_workers(sharing: int = 1) -> int:
     """Returns one worker per core that this process may use, shared with `sharing` - 1 others: 1 to MOST_WORKERS."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cpus()
     return max(1, min(MOST_WORKERS, cores // sharing))
 
 

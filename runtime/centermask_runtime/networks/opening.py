@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from centermask_runtime.arguments import path_of
+from centermask_runtime.cpus import threads_to_use
 from centermask_runtime.device import ENGINE_SUFFIXES, Device, check_threads
 from centermask_runtime.errors import ModelError, first_line
 from centermask_runtime.packages import need
@@ -74,7 +75,7 @@ def open_network(path: str | Path, device: Device | None = None, threads: int | 
 
 def open_cpu_network(path: Path, threads: int | None = None) -> Network:
     """The network of an .onnx or .xml file on the CPU. Raises ModelError, UsageError."""
-    threads = check_threads(threads)
+    threads = threads_to_use(check_threads(threads))
     if path.suffix == ".xml":
         need("openvino", "openvino", f"running {path.name}")
         from centermask_runtime.networks.openvino_runtime import OpenVinoNetwork

@@ -72,7 +72,7 @@ class Tally:
     """What came out of a container so far, and what was damaged in it."""
 
     packets: int = 0
-    damaged: int = 0  # packets that could not be read or decoded
+    damaged: int = 0  # packets that could not be read or decoded, and pictures that were in part
     times_s: list[float] = field(default_factory=list)  # of the first and of the last of those, on its clock
 
     def add(self, time_s: float | None) -> None:
@@ -85,7 +85,7 @@ class Tally:
 def pictures(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[VideoFrame | None]:
     """Every picture of a stream that can be decoded; None for a packet that gave none, so that a caller can look up.
 
-    A damaged packet is counted, and decoding goes on behind it. Raises FFmpegError where nothing more can be read.
+    What is damaged is counted, and decoding goes on behind it. Raises FFmpegError where nothing more can be read.
     """
     av = pyav("reading a video")
     errors = 0
@@ -107,6 +107,8 @@ def pictures(container: InputContainer, stream: VideoStream, tally: Tally) -> It
                     yield None
                 for picture in found:
                     assert isinstance(picture, av.VideoFrame)
+                    if picture.is_corrupt:  # the decoder made up what is not there
+                        tally.add(time_of(picture, stream))
                     yield picture
             return
         except av.InvalidDataError:

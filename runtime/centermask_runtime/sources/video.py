@@ -119,8 +119,11 @@ class VideoSource(Closing):
             return self._timed(None)
         first_s = next((time_s for time_s, _ in self._timed(0.0)), 0.0)
         timed: Iterator[tuple[float, VideoFrame]] = iter(())
-        for early_s in (0.0, MOST_EARLY_S, start):  # an index may be wrong, or not there: then all before is decoded
-            self._seek(first_s + max(0.0, start - early_s))
+        for early_s in (0.0, MOST_EARLY_S, None):  # an index may be wrong, or not there: then all before is decoded
+            if early_s is None:
+                self._reopen()
+            elif not self._seek(first_s + max(0.0, start - early_s)):
+                continue
             found = self._timed(first_s)
             one = next(found, None)
             timed = found if one is None else itertools.chain([one], found)
@@ -128,15 +131,23 @@ class VideoSource(Closing):
                 break
         return ((time_s, picture) for time_s, picture in timed if time_s >= start - SAME_S)
 
-    def _seek(self, time_s: float) -> None:
-        """To a keyframe before; where that cannot be, the reading goes on where it is."""
+    def _reopen(self) -> None:
+        self._container.close()
+        self._container = open_container(self._source)
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._decoded = 0
+
+    def _seek(self, time_s: float) -> bool:
+        """Whether it went to a keyframe before that time, as the index has it."""
         av = pyav("reading a video")
         assert self._stream.time_base is not None
         try:
             self._container.seek(int(time_s / self._stream.time_base), stream=self._stream, backward=True)
         except av.FFmpegError:
-            return
+            return False
         self._stream.codec_context.flush_buffers()
+        return True
 
     def _timed(self, first_s: float | None) -> Generator[tuple[float, VideoFrame]]:
         """Every picture with its time since the first one. Raises DataError where the video ends too early."""
@@ -159,7 +170,9 @@ class VideoSource(Closing):
                 f"The video {source} is damaged or cut off after {self._decoded} frames ({reason_of(error)}): "
                 "what came before was used; copy or encode it again."
             ) from error
-        if not self._options.start and tally.packets < declared * (1 - MISSING_PART):
+        # The containers of other formats count what they do not hold.
+        counts = "mp4" in self._container.format.name and not self._options.start
+        if counts and tally.packets < declared * (1 - MISSING_PART):
             # Packets, not pictures: a cut without encoding again hides some.
             raise DataError(
                 f"The video {source} ends after {tally.packets} of {declared} frames: it is damaged or cut "
@@ -176,7 +189,7 @@ class VideoSource(Closing):
         tally = self._tally
         where = " to ".join(f"{time_s:.1f}" for time_s in dict.fromkeys(tally.times_s))
         return (
-            f"The video {public(self._source)} has {counted(tally.damaged, 'damaged packet')}"
-            f"{f' at {where} s' if where else ''}: {counted(self._decoded, 'frame')} could be decoded and were used; "
+            f"The video {public(self._source)} is damaged in {counted(tally.damaged, 'place')}"
+            f"{f', at {where} s' if where else ''}: {counted(self._decoded, 'frame')} could be decoded and were used; "
             "copy or encode it again."
         )

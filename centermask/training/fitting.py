@@ -8,11 +8,15 @@ new run starts; args.yaml says what was really done, and fitting that again chan
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from centermask.config import Config, TrainConfig
 from centermask.data.loader import fitting_workers
 from centermask.data.sampling import epochs_for
 from centermask_runtime.errors import counted
+from centermask_runtime.spec import METADATA_KEY, ModelSpec
 
 STEPS_AN_EPOCH = 4  # at least, where images allow: an epoch drops its last, smaller batch
 SMALLEST_BATCH = 4  # batch norms want a few images
@@ -21,6 +25,7 @@ VALIDATIONS = 8  # of a run whose length is `auto`, about
 PATIENCE = 3  # validations that `auto` waits at least: fewer are noise
 CLOSING = 1 / 3  # of the epochs may go without mosaic and copy-paste; where it would be more, it is
 CLOSED = 0.2  # of them
+SAME_INPUT = 0.01  # between mean or std of two inputs: below it they are the same to a network
 FEW_STEPS = 1000  # from random weights
 
 
@@ -99,3 +104,23 @@ def doubts(train: TrainConfig, total_steps: int, *, has_starting_weights: bool, 
             "what fits (train.workers)."
         )
     return said
+
+
+def doubt_of_start(weights: Path, spec: ModelSpec) -> str | None:
+    """Returns a sentence if weights of CenterMask were trained on images that were normalised otherwise than spec's."""
+    try:
+        with safe_open(weights, framework="np") as file:  # type: ignore[no-untyped-call, unused-ignore]
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None  # another kind of file, which states no input
+    if METADATA_KEY not in metadata:
+        return None
+    before = ModelSpec.from_json(metadata[METADATA_KEY], str(weights))
+    there, here = ((*one.mean_bgr, *one.std_bgr) for one in (before, spec))
+    if max(abs(a - b) for a, b in zip(there, here, strict=True)) <= SAME_INPUT:
+        return None
+    mean, std = (list(values) for values in (before.mean_bgr, before.std_bgr))
+    return (
+        f"{weights.name} was trained with input.mean_bgr {mean} and input.std_bgr {std}, which this config has "
+        "otherwise: set both to these, or its features mean little."
+    )

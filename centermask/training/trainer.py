@@ -22,7 +22,7 @@ from centermask.training.callbacks import Callbacks
 from centermask.training.coordination import Coordinator
 from centermask.training.distillation import with_whole_path
 from centermask.training.distributed import Group, open_fabric, process_count
-from centermask.training.fitting import doubts, fit_to_data
+from centermask.training.fitting import doubt_of_start, doubts, fit_to_data
 from centermask.training.freezing import check_frozen
 from centermask.training.learner import Learner
 from centermask.training.losses import LOSS_NAMES
@@ -86,7 +86,10 @@ class Trainer:
     def start_from(self, path: Path) -> WeightsReport:
         """Takes the weights of a file that fit. Raises ModelError."""
         with self.group.together():
-            return self.learner.start_from(path)
+            report = self.learner.start_from(path)
+        doubt = doubt_of_start(path, self.learner.spec)
+        self.said += [] if doubt is None else [doubt]
+        return report
 
     def resume(self) -> None:
         """Takes up the run where its checkpoint left it. Raises DataError."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from centermask.config import AugmentConfig, Config, TrainConfig, load_config
-from centermask.data import loader
-from centermask.training.fitting import doubts, fit_to_data
+from centermask.model.weights import spec_of
+from centermask.released import released_models
+from centermask.training.fitting import doubt_of_start, doubts, fit_to_data
 
 COCO, NUCLEI = 118_287, 531  # training images
 
@@ -105,8 +108,7 @@ def test_what_is_fitted_fits(images, batch, parts, epochs, steps, warmup, mosaic
     assert changed <= set(others) and dataclasses.replace(config, train=train) == Config("x", train=train)
 
 
-def test_a_short_training_from_random_weights_is_doubted(monkeypatch):
-    monkeypatch.setattr(loader, "fitting_workers", lambda sharing: 2)
+def test_a_short_training_from_random_weights_is_doubted():
     assert doubts(TrainConfig(), 1000, has_starting_weights=False) == []
     assert doubts(TrainConfig(), 50, has_starting_weights=True) == []
     (doubt,) = doubts(TrainConfig(), 999, has_starting_weights=False)
@@ -119,3 +121,18 @@ def test_more_workers_than_cores_are_told(monkeypatch):
         assert doubts(TrainConfig(workers=workers), 5000, has_starting_weights=True) == []
     (doubt,) = doubts(TrainConfig(workers=8), 5000, has_starting_weights=True)
     assert doubt.startswith("8 loader processes were asked for where 2 would fit this machine's cores; null takes")
+
+
+def test_weights_that_were_trained_on_another_input_are_told(tmp_path):
+    nuclei = released_models()["nuclei"]
+    names = ("nucleus",), (1,)
+    assert doubt_of_start(nuclei, spec_of(load_config("nuclei_dla_46c"), *names)) is None
+    doubt = doubt_of_start(nuclei, spec_of(load_config("dla_46c"), *names))
+    assert doubt is not None and doubt.startswith(
+        "nuclei_dla_46c.safetensors was trained with input.mean_bgr [0.3, 0.3, 0.3] and input.std_bgr [0.25, 0.25,"
+    )
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"of somebody else")
+    save_file({"a": np.zeros(1)}, tmp_path / "bare.safetensors")
+    for path in (other, tmp_path / "bare.safetensors"):
+        assert doubt_of_start(path, spec_of(load_config("dla_46c"), *names)) is None

@@ -32,6 +32,7 @@ PACKAGES = {  # of pyproject.toml: what the base install has, and each extra
     "export": ("torch", "onnx", "onnxscript", "pycocotools", "safetensors"),
     "heif": ("pi-heif",),
     "openvino": ("openvino",),
+    "track": ("trackers",),
     "trt": ("tensorrt",),
     "trt-rtx": ("tensorrt-rtx",),
     "cuda": ("cuda-bindings", "nvidia-cuda-nvrtc"),

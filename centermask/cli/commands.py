@@ -44,6 +44,14 @@ COMMANDS = {  # in the order in which they are listed
             "centermask predict images/ --model best.onnx --no-save --json",
         ),
     ),
+    "track": Row(
+        "centermask.cli.track",
+        "Follow the objects of a video, and count what crosses lines and zones",
+        (
+            "centermask track clip.mp4 --model best.onnx",
+            "centermask track clip.mp4 --model best.onnx --regions street.yaml --gap 3",
+        ),
+    ),
     "export": Row(
         "centermask.cli.export",
         "Export a model to ONNX, OpenVINO, TensorRT and more",

@@ -56,7 +56,7 @@ def predict(
     """
     place = Device.of(device, cuda_driver)
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
-    folder = output or _free_folder(Path("runs"), "predict")
+    folder = output or free_folder(Path("runs"), "predict")
     style = DrawStyle(boxes=boxes, labels=labels) if save else None
     summary = Summary(output=folder)
     with (
@@ -99,7 +99,7 @@ def predict(
     summary.require_complete()
 
 
-def _free_folder(parent: Path, name: str) -> Path:
+def free_folder(parent: Path, name: str) -> Path:
     """parent/name, or the first of parent/name2, name3, ... that is not there."""
     number = 1
     while (path := parent / (name if number == 1 else f"{name}{number}")).exists():

@@ -27,13 +27,14 @@ COMMANDS_ELSEWHERE = {  # what it is called elsewhere -> here
     "visualize": "show draw plot",
     "checks": "info env doctor-env",
     "compare": "diff verify parity",
+    "track": "tracking follow count",
     "datasets": "data",
     "doctor": "lint",
     "--help": "help",
     "--version": "version",
 }
 
-NOT_YET = "track tracking serve pose classify"
+NOT_YET = "serve pose classify"
 
 OPTIONS_ELSEWHERE = {  # what it is called elsewhere -> what it is called here, named where the command has it
     "--weights --checkpoint --ckpt --engine --onnx": "--model --weights",

@@ -30,7 +30,8 @@ class Instances:
     scores  float32 [N]
     labels  int32 [N]       index into class_names
     masks   BoxMasks of N
-    ids     int64 [N]       track ids, the same for one object in all frames; None where nobody tracks
+    ids     int64 [N]       track ids, the same for one object in all frames, -1 where it has no confirmed track; None
+                            where nobody tracks
 
         found = pipeline(image)
         for name, score, box, polygons in zip(found.names, found.scores, found.boxes, found.masks.polygons()):
@@ -182,7 +183,7 @@ class Instances:
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO results: a dict per instance with the data set's category id, bbox as xywh, segmentation as run lengths.
 
-        Instances with track ids have a track_id too. Raises UsageError for an image_id that is no whole number.
+        Those with a confirmed track have a track_id too. Raises UsageError for an image_id that is no whole number.
         """
         image_id = arguments.whole("image_id", image_id, 0)
         boxes = self.boxes.astype(np.float64)
@@ -197,8 +198,7 @@ class Instances:
             }
             for box, score, label, counts in zip(boxes, self.scores, self.labels, self.masks.rles(), strict=True)
         ]
-        for result, track in zip(results, [] if self.ids is None else self.ids.tolist(), strict=False):
-            result["track_id"] = track
+        self._add_track_ids(results)
         return results
 
     def to_json(self, masks: Literal["polygons", "rle", "none"] = "polygons") -> str:
@@ -207,9 +207,9 @@ class Instances:
             {"height": 480, "width": 640, "instances": [{"name": "cat", "label": 0, "category_id": 17, "score": 0.93,
              "box": [x1, y1, x2, y2], "track_id": 7, "polygons": [{"outer": [[x, y], ...], "holes": [[[x, y], ...]]}]}]}
 
-        track_id is there only with track ids. masks: "polygons" gives those of BoxMasks.polygons, exact and with holes;
-        "rle" gives an entry "rle" of COCO run lengths, {"size": [height, width], "counts": "..."}, instead; "none"
-        gives neither. Raises UsageError.
+        track_id is there only with a confirmed track. masks: "polygons" gives those of BoxMasks.polygons, exact with
+        holes; "rle" gives an entry "rle" of COCO run lengths, {"size": [height, width], "counts": "..."}, instead; and
+        "none" gives neither. Raises UsageError.
         """
         if not isinstance(masks, str) or masks not in ("polygons", "rle", "none"):
             raise UsageError(f"masks must be 'polygons', 'rle' or 'none', not {arguments.short(masks)}.")
@@ -225,9 +225,7 @@ class Instances:
                 self.names, self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True
             )
         ]
-        if self.ids is not None:
-            for entry, track in zip(entries, self.ids.tolist(), strict=True):
-                entry["track_id"] = track
+        self._add_track_ids(entries)
         if masks == "rle":
             for entry, counts in zip(entries, self.masks.rles(), strict=True):
                 entry["rle"] = counts
@@ -238,6 +236,12 @@ class Instances:
                     for piece in pieces
                 ]
         return json.dumps({"height": self.frame_hw[0], "width": self.frame_hw[1], "instances": entries})
+
+    def _add_track_ids(self, entries: list[dict[str, Any]]) -> None:
+        """Objects without a confirmed track get none: their common -1 would make them one object."""
+        for entry, track in zip(entries, [] if self.ids is None else self.ids.tolist(), strict=False):
+            if track >= 0:
+                entry["track_id"] = track
 
     def to_dataframe(self) -> Any:
         """A pandas.DataFrame with a row per instance: name, label, category_id, score, x1, y1, x2, y2, area in pixels.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.arguments import path_of
+from centermask_runtime.arguments import number, path_of
 from centermask_runtime.closing import Closing
 from centermask_runtime.device import AUTO, Device, check_threads
 from centermask_runtime.errors import DataError, UsageError, first_line
@@ -27,10 +27,14 @@ from centermask_runtime.pipeline.opening import PipelineOpener, open_pipeline
 from centermask_runtime.reference.nv12 import Nv12Frame
 from centermask_runtime.results import Results
 from centermask_runtime.selection import Selection, SelectionWords
+from centermask_runtime.sinks.tracked import Tracked
 from centermask_runtime.sources.addresses import image_behind
 from centermask_runtime.sources.opening import is_one_image, open_source
 from centermask_runtime.sources.options import SourceOptions, SourceWords
 from centermask_runtime.spec import ModelSpec
+from centermask_runtime.tracking.regions_file import Regions, read_regions
+from centermask_runtime.tracking.tracker import Tracker
+from centermask_runtime.tracking.trails import LONGEST_TRAIL_S, USUAL_FPS
 from centermask_runtime.value_range import ValueRange
 
 if TYPE_CHECKING:
@@ -155,6 +159,41 @@ class CenterMask(Closing):
     def results(self, source: Any, **options: Unpack[SourceWords]) -> Results:
         """What a call gives, but Results in every case: also of one picture and of a list."""
         return Results(self._pipeline.get(), open_source(source, SourceOptions(**options)))
+
+    def track(
+        self,
+        source: Any,
+        *,
+        regions: str | os.PathLike[str] | Regions | None = None,
+        gap: float = 1.5,
+        confirm: int = 2,
+        start_conf: float = 0.0,
+        by_class: bool = True,
+        trail: float = 2.0,
+        **options: Unpack[SourceWords],
+    ) -> Results:
+        """The results of a source whose objects have ids, as a call gives them; save() draws trails, zones and counts.
+
+            for result in model.track("clip.mp4"):
+                print(result.frame.time_s, result.instances.ids)  # -1 where there is no confirmed track
+            model.track("clip.mp4", regions="street.yaml").save("out")  # with counts.csv
+
+        regions: zones and lines, or the YAML or GeoJSON file that they stand in. trail: how many seconds of an object's
+        way save() draws. options: as of a call. The others are those of Tracker. Raises as a call, and UsageError without the extra `track`.
+        """
+        if isinstance(regions, (str, os.PathLike)):
+            regions = read_regions(regions)
+        elif not isinstance(regions, Regions | None):
+            raise UsageError(f"regions must be the path of a file, or Regions, not {type(regions).__name__}.")
+        pipeline, seconds = self._pipeline.get(), number("trail", trail, 0, LONGEST_TRAIL_S)
+        opened = open_source(source, SourceOptions(**options))
+        try:
+            fps = float(opened.info.fps or USUAL_FPS)
+            tracker = Tracker(gap=gap, confirm=confirm, start_conf=start_conf, by_class=by_class, fps=fps)
+        except BaseException:
+            opened.close()
+            raise
+        return Results(pipeline, opened, tracker, Tracked(regions, seconds, fps=fps))
 
     def close(self) -> None:
         """Gives back memory and devices. A call after it is refused."""

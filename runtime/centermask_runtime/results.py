@@ -16,6 +16,7 @@ from centermask_runtime.errors import UsageError
 from centermask_runtime.pipeline.frame import FramePipeline
 from centermask_runtime.predict import FrameTracker, Result, Summary, outputs, results, run
 from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle
+from centermask_runtime.sinks.tracked import Tracked
 from centermask_runtime.sources.source import Source, SourceInfo
 
 
@@ -32,9 +33,15 @@ class Results(Closing, Iterator[Result]):
         summary = model("clip.mp4").save("out")
     """
 
-    def __init__(self, pipeline: FramePipeline, source: Source, tracker: FrameTracker | None = None) -> None:
-        """It owns the source, and neither pipeline nor tracker."""
-        self._pipeline, self._source, self._tracker = pipeline, source, tracker
+    def __init__(
+        self,
+        pipeline: FramePipeline,
+        source: Source,
+        tracker: FrameTracker | None = None,
+        tracked: Tracked | None = None,
+    ) -> None:
+        """It owns the source, and neither pipeline nor tracker. tracked: what save draws and counts of tracks."""
+        self._pipeline, self._source, self._tracker, self._tracked = pipeline, source, tracker, tracked
         source.values = pipeline.spec.values
         self._results: Iterator[Result] | None = None
         self._closed = self._given_back = False
@@ -86,7 +93,8 @@ class Results(Closing, Iterator[Result]):
         """Computes all results and writes them into a folder, which is made; returns how many there were, and how fast.
 
         pictures: images become drawn images of the same names, and a video becomes <name>.mp4, drawn in `style`. json:
-        everything becomes predictions.json in COCO format. progress: called after each frame with its result.
+        everything becomes predictions.json in COCO format; zones and lines get a counts.csv. progress: called after
+        each frame with its result.
         An output is whole or not there: after an error there is no video and no predictions.json, and the pictures that
         were drawn before it stay, each whole. Ctrl-C is no error: all that was computed before it is
         finished and stays. Inputs that cannot be read are in the summary's `skipped`.
@@ -105,7 +113,9 @@ class Results(Closing, Iterator[Result]):
             self._results = iter(())
             try:
                 style_or_none = style if pictures else None
-                sinks = outputs(path, self.info, self._pipeline.spec, style=style_or_none, json=json)
+                sinks = outputs(
+                    path, self.info, self._pipeline.spec, style=style_or_none, json=json, tracked=self._tracked
+                )
                 summary = run(self._pipeline, self._source, sinks, tracker=self._tracker, progress=progress)
             finally:
                 self._closed = True

@@ -159,7 +159,7 @@ def _blend(drawn: NDArray[np.uint8], instances: Drawable, index: int, colour: tu
 
 def _text(instances: Drawable, index: int, scores: bool) -> str:
     """What is written: #id name score. OpenCV's fonts are ASCII's."""
-    number = "" if instances.ids is None else f"#{instances.ids[index]} "
+    number = f"#{instances.ids[index]} " if instances.ids is not None and instances.ids[index] >= 0 else ""
     score = f" {float(instances.scores[index]):.2f}" if scores else ""
     return f"{number}{instances.names[index]}{score}".encode("ascii", "replace").decode()
 

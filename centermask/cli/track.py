@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`centermask track`: a video whose objects have ids, with trails, and counts of what crosses lines and zones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from centermask.cli.options import default_model_option, device_options, model_or_default, threads_option
+from centermask.cli.predict import free_folder, open_sources
+from centermask.cli.tables import bar
+from centermask.opening import open_pipeline
+from centermask_runtime.arguments import number
+from centermask_runtime.device import Device
+from centermask_runtime.errors import counted
+from centermask_runtime.predict import COUNTS, Result, outputs, run
+from centermask_runtime.reference.overlay import DrawStyle
+from centermask_runtime.sinks.tracked import Tracked
+from centermask_runtime.tracking.regions_file import read_regions
+from centermask_runtime.tracking.tracker import Tracker
+from centermask_runtime.tracking.trails import LONGEST_TRAIL_S, USUAL_FPS
+
+
+@click.command()
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@default_model_option
+@click.option("--source", help="A video, a folder of its images, a pattern, or the address of a video.")
+@click.option("--output", type=click.Path(path_type=Path), help="A folder (default: runs/track, track2, ...).")
+@click.option(
+    "--regions", type=click.Path(path_type=Path), help="Zones and lines that count objects, in YAML or GeoJSON."
+)
+@click.option(
+    "--counts-every", type=float, default=1.0, show_default=True, help="Seconds per row of counts; 0: each frame."
+)
+@click.option("--gap", type=float, default=1.5, show_default=True, help="Seconds that an object may be missing.")
+@click.option("--confirm", type=int, default=2, show_default=True, help="Frames in a row before an object has an id.")
+@click.option("--start-conf", type=float, default=0.0, show_default=True, help="Lowest score that begins a track.")
+@click.option("--by-class/--any-class", default=True, show_default=True, help="Whether a track stays in its class.")
+@click.option("--fps", type=float, help="Frames per second of images (default: the video's, else 25).")
+@click.option("--trail", type=float, default=2.0, show_default=True, help="Seconds of an object's way to draw.")
+@click.option("--conf", type=float, help="Score threshold (default: the model's).")
+@click.option("--mask-threshold", type=float, help="Mask threshold (default: the model's).")
+@click.option("--max-det", type=int, help="Most objects per frame (default: the model's K).")
+@click.option("--classes", help="Only these classes, by name or number, comma-separated.")
+@click.option("--save/--no-save", default=True, show_default=True, help="Write the drawn video or pictures.")
+@click.option("--boxes/--no-boxes", default=True, show_default=True, help="Draw boxes.")
+@click.option("--labels/--no-labels", default=True, show_default=True, help="Draw ids, names and scores.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON line, last.")
+@device_options
+@threads_option
+def track(
+    sources: tuple[str, ...], model: str | None, source: str | None, output: Path | None, regions: Path | None,
+    counts_every: float, gap: float, confirm: int, start_conf: float, by_class: bool, fps: float | None, trail: float,
+    conf: float | None, mask_threshold: float | None, max_det: int | None, classes: str | None, save: bool,
+    boxes: bool, labels: bool, as_json: bool, device: str, cuda_driver: str, threads: int | None,
+) -> None:  # fmt: skip
+    """Follow the objects of a video, and count what crosses lines and zones.
+
+    SOURCE is the same as --source; several are the images of one video, in their order. The output folder gets the
+    drawn video with ids and trails, predictions.json (COCO, with track_id) and, with --regions, counts.csv.
+    """
+    place = Device.of(device, cuda_driver)
+    wanted = None if classes is None else [name.strip() for name in classes.split(",")]
+    folder = output or free_folder(Path("runs"), "track")
+    style = DrawStyle(boxes=boxes, labels=labels) if save else None
+    zones = None if regions is None else read_regions(regions)
+    number("counts_every", counts_every, 0, 86_400)
+    number("trail", trail, 0, LONGEST_TRAIL_S)
+    tracks = 0
+    given = sources if source is None else (*sources, source)
+    with open_sources(given, "track") as opened:  # before the model, which takes longer
+        rate = float(opened.info.fps or USUAL_FPS) if fps is None else fps
+        tracker = Tracker(gap=gap, confirm=confirm, start_conf=start_conf, by_class=by_class, fps=rate)
+        if zones is not None and opened.info.size_hw is not None:
+            zones.within(opened.info.size_hw)  # refused before the model is opened
+        with (
+            open_pipeline(
+                model_or_default(model), place, threads, conf=conf, mask_threshold=mask_threshold, max_det=max_det,
+                classes=wanted, run_lengths=True,
+            ) as pipeline,
+            bar() as progress,
+        ):  # fmt: skip
+            task = progress.add_task("track", total=opened.info.count, note="")
+
+            def told(result: Result) -> None:
+                nonlocal tracks
+                assert result.instances.ids is not None
+                tracks = max(tracks, int(result.instances.ids.max(initial=0)))  # they count from 1
+                progress.update(task, advance=1, note=f"{result.frame.name}: {len(result.instances)} objects")
+
+            tracked = Tracked(zones, trail, counts_every, rate)
+            sinks = outputs(folder, opened.info, pipeline.spec, style=style, tracked=tracked)
+            summary = run(pipeline, opened, sinks, tracker=tracker, progress=told)
+            description = pipeline.description
+    summary.output = folder
+    if len(summary.skipped) > 1:  # one alone is the error below
+        for sentence in summary.skipped:
+            click.echo(f"Skipped: {sentence}", err=True)
+    click.echo(
+        f"{counted(tracks, 'track')} of {counted(summary.objects, 'object')} in {counted(summary.frames, 'frame')}, "
+        f"{summary.fps:.1f} FPS of the pipeline on {description}; results in {folder}"
+        f"{'' if zones is None else f', counts in {folder / COUNTS}'}",
+        err=as_json,
+    )
+    if as_json:
+        click.echo(json.dumps({**summary.to_dict(), "tracks": tracks}))
+    summary.require_complete()

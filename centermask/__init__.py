@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from centermask_runtime import (
         BoxMasks,
         CenterMaskError,
+        Counting,
         DataError,
         DrawStyle,
         Instances,
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
         Result,
         Results,
         Summary,
+        Tracker,
         UsageError,
         draw,
+        read_regions,
     )
 
 
@@ -40,6 +43,7 @@ __all__ = [
     "BoxMasks",
     "CenterMask",
     "CenterMaskError",
+    "Counting",
     "DataError",
     "DrawStyle",
     "Instances",
@@ -48,10 +52,12 @@ __all__ = [
     "Result",
     "Results",
     "Summary",
+    "Tracker",
     "UsageError",
     "draw",
     "evaluate",
     "export",
+    "read_regions",
     "train",
 ]
 

@@ -46,7 +46,7 @@ COMMANDS = {  # in the order in which they are listed
     ),
     "track": Row(
         "centermask.cli.track",
-        "Follow the objects of a video, and count what crosses lines and zones",
+        "Follow the objects of a video, and count them in zones",
         (
             "centermask track clip.mp4 --model best.onnx",
             "centermask track clip.mp4 --model best.onnx --regions street.yaml --gap 3",

@@ -56,7 +56,7 @@ def track(
     conf: float | None, mask_threshold: float | None, max_det: int | None, classes: str | None, save: bool,
     boxes: bool, labels: bool, as_json: bool, device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
-    """Follow the objects of a video, and count what crosses lines and zones.
+    """Follow the objects of a video, and count them in zones.
 
     SOURCE is the same as --source; several are the images of one video, in their order. The output folder gets the
     drawn video with ids and trails, predictions.json (COCO, with track_id) and, with --regions, counts.csv.

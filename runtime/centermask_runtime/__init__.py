@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from centermask_runtime.reference.overlay import DrawStyle, draw
     from centermask_runtime.results import Results
     from centermask_runtime.spec import ModelSpec
+    from centermask_runtime.tracking.counting import Counting
+    from centermask_runtime.tracking.regions_file import read_regions
+    from centermask_runtime.tracking.tracker import Tracker
 
 __all__ = [
     "BoxMasks",
     "CenterMask",
     "CenterMaskError",
+    "Counting",
     "DataError",
     "DrawStyle",
     "Instances",
@@ -36,14 +40,17 @@ __all__ = [
     "Result",
     "Results",
     "Summary",
+    "Tracker",
     "UsageError",
     "draw",
+    "read_regions",
 ]
 
 _HOMES = {
     "BoxMasks": "centermask_runtime.box_masks",
     "CenterMask": "centermask_runtime.model",
     "CenterMaskError": "centermask_runtime.errors",
+    "Counting": "centermask_runtime.tracking.counting",
     "DataError": "centermask_runtime.errors",
     "DrawStyle": "centermask_runtime.reference.overlay",
     "Instances": "centermask_runtime.instances",
@@ -52,8 +59,10 @@ _HOMES = {
     "Result": "centermask_runtime.predict",
     "Results": "centermask_runtime.results",
     "Summary": "centermask_runtime.predict",
+    "Tracker": "centermask_runtime.tracking.tracker",
     "UsageError": "centermask_runtime.errors",
     "draw": "centermask_runtime.reference.overlay",
+    "read_regions": "centermask_runtime.tracking.regions_file",
 }
 
 

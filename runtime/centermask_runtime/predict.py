@@ -164,7 +164,8 @@ def outputs(
     """The sinks of a folder, made as they are asked for: drawn pictures or videos, and predictions.json.
 
     style: how pictures are drawn; None for none of them. tracked: what of tracks is drawn on them; its zones and lines
-    get a counts.csv. Raises UsageError where one would overwrite the source.
+    get a counts.csv. Raises UsageError where one would overwrite the source, DataError for a region's class that the
+    model has not.
     """
     if tracked is not None and tracked.regions is not None:
         tracked.regions.check_classes(spec.class_names)  # before there is any file

@@ -87,6 +87,12 @@ def test_coco_results_carry_track_ids_where_there_are_any(instances):
     assert [result["track_id"] for result in tracked(instances).to_coco(1)] == [5, 6, 7, 2**40]
 
 
+def test_an_object_without_a_confirmed_track_has_no_track_id_in_json(instances):
+    some = dataclasses.replace(instances, ids=np.array([5, -1, 7, -1]))
+    assert ["track_id" in result for result in some.to_coco(1)] == [True, False, True, False]
+    assert ["track_id" in entry for entry in json.loads(some.to_json())["instances"]] == [True, False, True, False]
+
+
 def tracked(instances):
     return dataclasses.replace(instances, ids=np.array([5, 6, 7, 2**40]))
 

@@ -22,6 +22,7 @@ import json
 import math
 import numbers
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ class Regions:
 
     regions: tuple[Region, ...]
     frame_hw: tuple[int, int] | None = None  # for which the points are; None for the frames' own size
+
+    def check_classes(self, class_names: Sequence[str]) -> None:
+        """Raises DataError where one of them counts a class that is not there."""
+        for region in self.regions:
+            region.labels(class_names)
 
     def within(self, frame_hw: tuple[int, int]) -> tuple[Region, ...]:
         """The regions in a frame of this height and width. Raises DataError for those that reach out of it."""

@@ -146,6 +146,16 @@ def test_tracks_keep_their_colour_whatever_their_place(frame):
     assert first[1:] == second[:2] and first[0] == second[2]
 
 
+def test_an_object_without_a_confirmed_track_has_no_number(frame):
+    """-1 has the colour of 11 in a palette of 12, so the labels alone differ."""
+    one = instances_at(RECTS[:1])
+    without, with_number = (dataclasses.replace(one, ids=np.array([number])) for number in (-1, 11))
+    bare, plain = (draw(frame, without, DrawStyle(labels=labels)) for labels in (False, True))
+    np.testing.assert_array_equal(bare, draw(frame, with_number, DrawStyle(labels=False)))
+    changed, wider = ((drawn != bare).any(2).sum() for drawn in (plain, draw(frame, with_number)))
+    assert 0 < changed < wider
+
+
 def test_more_than_fifty_objects_have_no_labels(frame):
     rects = [(x, y, x + 8, y + 8) for x in range(0, 160, 14) for y in range(20, 110, 18)]
     many, few = instances_at(rects[:51]), instances_at(rects[:50])

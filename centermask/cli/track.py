@@ -9,13 +9,21 @@ from pathlib import Path
 import click
 
 from centermask.cli.options import default_model_option, device_options, model_or_default, threads_option
-from centermask.cli.predict import free_folder, open_sources
+from centermask.cli.predict import free_folder
+from centermask.cli.source_options import (
+    Sources,
+    notices_above,
+    source_options,
+    stoppable,
+    tell_left_out,
+    tell_streams,
+)
 from centermask.cli.tables import bar
 from centermask.opening import open_pipeline
 from centermask_runtime.arguments import number
 from centermask_runtime.device import Device
 from centermask_runtime.errors import counted
-from centermask_runtime.predict import COUNTS, Result, outputs, run
+from centermask_runtime.predict import COUNTS, Result, Summary, outputs, run
 from centermask_runtime.reference.overlay import DrawStyle
 from centermask_runtime.sinks.tracked import Tracked
 from centermask_runtime.tracking.regions_file import read_regions
@@ -24,9 +32,8 @@ from centermask_runtime.tracking.trails import LONGEST_TRAIL_S, USUAL_FPS
 
 
 @click.command()
-@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@source_options
 @default_model_option
-@click.option("--source", help="A video, a folder of its images, a pattern, or the address of a video.")
 @click.option("--output", type=click.Path(path_type=Path), help="A folder (default: runs/track, track2, ...).")
 @click.option(
     "--regions", type=click.Path(path_type=Path), help="Zones and lines that count objects, in YAML or GeoJSON."
@@ -38,7 +45,7 @@ from centermask_runtime.tracking.trails import LONGEST_TRAIL_S, USUAL_FPS
 @click.option("--confirm", type=int, default=2, show_default=True, help="Frames in a row before an object has an id.")
 @click.option("--start-conf", type=float, default=0.0, show_default=True, help="Lowest score that begins a track.")
 @click.option("--by-class/--any-class", default=True, show_default=True, help="Whether a track stays in its class.")
-@click.option("--fps", type=float, help="Frames per second of images (default: the video's, else 25).")
+@click.option("--fps", type=float, help="Frames per second of images (default: 25).")
 @click.option("--trail", type=float, default=2.0, show_default=True, help="Seconds of an object's way to draw.")
 @click.option("--conf", type=float, help="Score threshold (default: the model's).")
 @click.option("--mask-threshold", type=float, help="Mask threshold (default: the model's).")
@@ -51,15 +58,16 @@ from centermask_runtime.tracking.trails import LONGEST_TRAIL_S, USUAL_FPS
 @device_options
 @threads_option
 def track(
-    sources: tuple[str, ...], model: str | None, source: str | None, output: Path | None, regions: Path | None,
+    sources: Sources, model: str | None, output: Path | None, regions: Path | None,
     counts_every: float, gap: float, confirm: int, start_conf: float, by_class: bool, fps: float | None, trail: float,
     conf: float | None, mask_threshold: float | None, max_det: int | None, classes: str | None, save: bool,
     boxes: bool, labels: bool, as_json: bool, device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
     """Follow the objects of a video, and count them in zones.
 
-    SOURCE is the same as --source; several are the images of one video, in their order. The output folder gets the
-    drawn video with ids and trails, predictions.json (COCO, with track_id) and, with --regions, counts.csv.
+    SOURCE is the same as --source; several are read one after the other, and streams at once, each with tracks of its
+    own; a folder's images are one video. The output folder gets drawn videos with ids and trails, predictions.json
+    (COCO, with track_id) and, with --regions, counts.csv. Ctrl-C finishes them with what there is.
     """
     place = Device.of(device, cuda_driver)
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
@@ -68,10 +76,10 @@ def track(
     zones = None if regions is None else read_regions(regions)
     number("counts_every", counts_every, 0, 86_400)
     number("trail", trail, 0, LONGEST_TRAIL_S)
-    tracks = 0
-    given = sources if source is None else (*sources, source)
-    with open_sources(given, "track") as opened:  # before the model, which takes longer
-        rate = float(opened.info.fps or USUAL_FPS) if fps is None else fps
+    usual_fps = USUAL_FPS if fps is None else number("fps", fps, 0.001, 10_000)
+    summary, tracks = Summary(output=folder), 0
+    with sources.open() as opened:  # before the model, which takes longer
+        rate = float(opened.info.fps or usual_fps)
         tracker = Tracker(gap=gap, confirm=confirm, start_conf=start_conf, by_class=by_class, fps=rate)
         if zones is not None and opened.info.size_hw is not None:
             zones.within(opened.info.size_hw)  # refused before the model is opened
@@ -81,7 +89,9 @@ def track(
                 classes=wanted, run_lengths=True,
             ) as pipeline,
             bar() as progress,
+            notices_above(progress),
         ):  # fmt: skip
+            tell_left_out(opened)
             task = progress.add_task("track", total=opened.info.count, note="")
 
             def told(result: Result) -> None:
@@ -92,9 +102,16 @@ def track(
 
             tracked = Tracked(zones, trail, counts_every, rate)
             sinks = outputs(folder, opened.info, pipeline.spec, style=style, tracked=tracked)
-            summary = run(pipeline, opened, sinks, tracker=tracker, progress=told)
+            try:
+                with stoppable() as interrupt:
+                    run(pipeline, opened, sinks, tracker=tracker, progress=told, summary=summary, poll=interrupt.poll)
+            except KeyboardInterrupt:
+                progress.stop()
+                click.echo(f"Stopped after {counted(summary.frames, 'frame')}; results in {folder}", err=True)
+                raise
+            finally:
+                tell_streams(opened)
             description = pipeline.description
-    summary.output = folder
     if len(summary.skipped) > 1:  # one alone is the error below
         for sentence in summary.skipped:
             click.echo(f"Skipped: {sentence}", err=True)

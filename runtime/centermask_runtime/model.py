@@ -179,7 +179,8 @@ class CenterMask(Closing):
             model.track("clip.mp4", regions="street.yaml").save("out")  # with counts.csv
 
         regions: zones and lines, or the YAML or GeoJSON file that they stand in. trail: how many seconds of an object's
-        way save() draws. options: as of a call. The others are those of Tracker. Raises as a call, and UsageError without the extra `track`.
+        way save() draws. options: as of a call. The others are those of Tracker. Raises as a call does, and UsageError
+        without the extra `track`.
         """
         if isinstance(regions, (str, os.PathLike)):
             regions = read_regions(regions)

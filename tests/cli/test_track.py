@@ -88,10 +88,26 @@ def test_images_are_the_frames_of_one_video(tmp_path):
     assert set(per_frame[0]) == {None} and per_frame[1] == per_frame[2] and None not in per_frame[1]
 
 
+def test_several_videos_are_tracked_and_counted_each_for_itself(clip, regions, tmp_path):
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes())
+    run("track", clip, other, "--model", tiny_onnx(), "--output", tmp_path / "out", "--regions", regions)
+    run("track", clip, "--model", tiny_onnx(), "--output", tmp_path / "one", "--regions", regions)
+    alone, both = results(tmp_path / "one"), results(tmp_path / "out")
+    ids = [one.get("track_id") for one in alone]
+    most = max(number for number in ids if number is not None)
+    assert [one.get("track_id") for one in both] == ids + [None if number is None else number + most for number in ids]
+    rows = list(csv.DictReader((tmp_path / "out" / "counts.csv").open()))
+    expected = list(csv.DictReader((tmp_path / "one" / "counts.csv").open()))
+    for name in ("clip", "other"):
+        own = [{**row, "source": "clip"} for row in rows if row["source"] == name]
+        assert sorted(own, key=str) == sorted(expected, key=str)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        ([], 2, "as in `centermask track PATH`"),
+        ([], 2, "Name an image, a folder, a pattern or a video"),
         (["CLIP", "--gap", -1], 2, "gap must be a number between 0 and 3600, not -1.0."),
         (["CLIP", "--confirm", 0], 2, "confirm must be a whole number from 2 to 1000, not 0."),
         (["CLIP", "--fps", 0], 2, "fps must be a number between 0.001 and 10000, not 0.0."),

@@ -15,6 +15,7 @@ Here is decided what the library leaves open:
 - A frame of another size, a time that goes back by a frame or more, and one that jumps ahead by more than the gap begin
   anew: no object after it has an id from before. A stream that comes back within the gap, in the same size and with
   times that go on, keeps its ids.
+- Each source of several has tracks of its own, and a track is in one source; ids are different in all of them.
 - Objects of two classes are never one track, unless `by_class` is False: then a label may change within a track.
 - The order of the objects is not changed, and none is left out: masks, boxes and scores stay where they are.
 """
@@ -32,6 +33,7 @@ from centermask_runtime.arguments import check_flags, number, whole
 from centermask_runtime.instances import Instances
 from centermask_runtime.packages import need
 from centermask_runtime.sources.source import Frame
+from centermask_runtime.tracking.by_source import BySource
 
 if TYPE_CHECKING:
     from trackers import BoTSORTTracker
@@ -42,7 +44,7 @@ SAME_TIME_S = 1e-6  # from one frame to the next where both have the same time: 
 
 
 class Tracker:
-    """Gives objects their ids, frame after frame; a tracker is for one video or camera, and for one thread.
+    """Gives objects their ids, frame after frame, in the order in which they were taken; it is for one thread.
 
     tracker = Tracker(gap=2.0)
     for frame in source:
@@ -66,56 +68,45 @@ class Tracker:
         found before it has an id. start_conf: the lowest score that begins a track; objects below it only go on with
         one. overlap: the least IoU of a box with the place where its track is expected; twice as much where the track
         is new or the score below start_conf. by_class: whether a track stays in its class. fps: how many frames per
-        second come, which is also the time of those that have none.
+        second come where their source does not say, which is also the time of those that have none.
         """
         need("trackers", "track", "tracking")
-        self._fps = number("fps", fps, 0.001, 10_000)
         check_flags(by_class=by_class)
-        self._by_class = by_class
+        self._by_class, self._gap = by_class, number("gap", gap, 0, LONGEST_GAP_S)
         self._rules = _Rules(
-            patience_s=number("gap", gap, 0, LONGEST_GAP_S) + 1.5 / self._fps,
             confirm=whole("confirm", confirm, 2, 1000),
             start_conf=number("start_conf", start_conf, 0, 1),
             overlap=number("overlap", overlap, 0.01, 0.5),
-            fps=self._fps,
+            fps=number("fps", fps, 0.001, 10_000),
+            patience_s=0.0,
         )
-        self._next_id = 1
-        self._by_label: dict[int, _Group] = {}
-        self._frame_hw: tuple[int, int] | None = None
-        self._time_s = 0.0
+        self._last_id = 0
+        self._scenes = BySource(self._scene_of)
 
     def update(self, frame: Frame, instances: Instances) -> Instances:
         """The instances of the next frame, in their order, with ids int64 [N]; UNTRACKED without a confirmed track."""
-        time_s = self._time_of(frame)
-        if instances.frame_hw != self._frame_hw or not self._time_s < time_s <= self._time_s + self._rules.patience_s:
-            self._by_label.clear()
-        self._frame_hw, self._time_s = instances.frame_hw, time_s
+        scene = self._scenes.of(frame)
+        scene.begin(frame, instances.frame_hw)
         labels = instances.labels if self._by_class else np.zeros(len(instances), np.int32)
-        for label in set(labels.tolist()) - set(self._by_label):
-            self._by_label[label] = _Group(self._rules)
         ids = np.full(len(instances), UNTRACKED, np.int64)
-        for label in sorted(self._by_label):
+        for label, group in scene.groups_for(set(labels.tolist())):
             places = np.flatnonzero(labels == label)
-            group = self._by_label[label]
-            numbers = group.update(instances.boxes[places], instances.scores[places], time_s)
+            numbers = group.update(instances.boxes[places], instances.scores[places], scene.time_s)
             for place, number_in_group in zip(places.tolist(), numbers.tolist(), strict=True):
                 if number_in_group != UNTRACKED:
                     ids[place] = self._id_of(group, number_in_group)
             group.forget()
         return dataclasses.replace(instances, ids=ids)
 
-    def _time_of(self, frame: Frame) -> float:
-        """The frame's time, later than the one before it unless it goes back by a frame or more."""
-        if frame.time_s is None or not math.isfinite(frame.time_s):
-            return self._time_s + 1 / self._fps
-        if self._time_s - 1 / self._fps < frame.time_s <= self._time_s:
-            return self._time_s + SAME_TIME_S
-        return frame.time_s
+    def _scene_of(self, frame: Frame) -> _Scene:
+        declared = None if frame.source is None else frame.source.fps
+        fps = float(declared) if declared else self._rules.fps
+        return _Scene(self._rules._replace(fps=fps, patience_s=self._gap + 1.5 / fps))
 
     def _id_of(self, group: _Group, number_in_group: int) -> int:
         if number_in_group not in group.ids:
-            group.ids[number_in_group] = self._next_id
-            self._next_id += 1
+            self._last_id += 1
+            group.ids[number_in_group] = self._last_id
         return group.ids[number_in_group]
 
 
@@ -125,6 +116,37 @@ class _Rules(NamedTuple):
     start_conf: float
     overlap: float
     fps: float
+
+
+class _Scene:
+    """The tracks of one source, by class, and its clock."""
+
+    def __init__(self, rules: _Rules) -> None:
+        self._rules = rules
+        self._by_label: dict[int, _Group] = {}
+        self._frame_hw: tuple[int, int] | None = None
+        self.time_s = 0.0
+
+    def begin(self, frame: Frame, frame_hw: tuple[int, int]) -> None:
+        """Sets the clock to the next frame; forgets all tracks where nothing can be followed to it."""
+        time_s = self._time_of(frame)
+        if frame_hw != self._frame_hw or not self.time_s < time_s <= self.time_s + self._rules.patience_s:
+            self._by_label.clear()
+        self._frame_hw, self.time_s = frame_hw, time_s
+
+    def groups_for(self, labels: set[int]) -> list[tuple[int, _Group]]:
+        """All that have tracks, and those of these labels."""
+        for label in labels - set(self._by_label):
+            self._by_label[label] = _Group(self._rules)
+        return sorted(self._by_label.items())
+
+    def _time_of(self, frame: Frame) -> float:
+        """The frame's time, later than the one before it unless it goes back by a frame or more."""
+        if frame.time_s is None or not math.isfinite(frame.time_s):
+            return self.time_s + 1 / self._rules.fps
+        if self.time_s - 1 / self._rules.fps < frame.time_s <= self.time_s:
+            return self.time_s + SAME_TIME_S
+        return frame.time_s
 
 
 class _Group:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centermask_runtime.errors import UsageError
+from centermask_runtime.sources.source import SourceInfo
+from centermask_runtime.tracking.by_source import MOST_SOURCES, BySource
 from centermask_runtime.tracking.tracker import UNTRACKED, Tracker
 from tests.support.moving_discs import FPS, Disc, moment, seen
 
@@ -120,6 +124,36 @@ def test_another_frame_size_begins_anew_and_no_id_comes_twice():
         [UNTRACKED] * 2,
         *[[3, 4]] * 2,
     ]
+
+
+def test_each_source_has_tracks_of_its_own_and_ids_are_different_in_all():
+    tracker, door, yard = Tracker(fps=FPS), SourceInfo("door"), SourceInfo("yard")
+    found = []
+    for index in range(4):
+        for source, disc in ((door, LEFT), (yard, LEFT)):
+            frame = dataclasses.replace(moment(index, index / FPS), source=source)
+            found.append(tracker.update(frame, seen([disc], index / FPS)).ids.tolist())
+    assert found == [[UNTRACKED], [UNTRACKED], *[[1], [2]] * 3]
+
+
+def test_a_source_that_had_no_frame_for_the_longest_is_forgotten():
+    kept = BySource(lambda frame: [])
+    frames = [dataclasses.replace(moment(0), source=SourceInfo(str(index))) for index in range(MOST_SOURCES + 1)]
+    first, second = kept.of(frames[0]), kept.of(frames[1])
+    assert kept.of(frames[0]) is first
+    for frame in frames[2:]:
+        kept.of(frame)
+    assert kept.of(frames[0]) is first and kept.of(frames[1]) is not second
+
+
+def test_the_rate_of_a_source_is_its_own():
+    slow = SourceInfo("slow", fps=Fraction(1, 2))
+    tracker = Tracker(gap=0.0, fps=FPS)
+    ids = [
+        tracker.update(dataclasses.replace(moment(i, 2.0 * i), source=slow), seen([LEFT], 0)).ids.tolist()
+        for i in range(3)
+    ]
+    assert ids == [[UNTRACKED], [1], [1]]
 
 
 def test_a_track_stays_in_its_class_unless_it_is_told_otherwise():

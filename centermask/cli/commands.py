@@ -37,7 +37,7 @@ COMMANDS = {  # in the order in which they are listed
     ),
     "predict": Row(
         "centermask.cli.predict",
-        "Find the objects in images or a video, and draw them",
+        "Find the objects in images, videos or streams, and draw them",
         (
             "centermask predict samples/images",
             "centermask predict clip.mp4 --model best.onnx --conf 0.3",

@@ -9,6 +9,10 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where a test asks for more, they sleep while they wait
 
+# Before huggingface_hub is loaded. Trainings that name no weights would else start from what the hub or a cache has.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_CACHE"] = os.path.join(os.devnull, "hub")
+
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path

@@ -42,6 +42,7 @@ TESTED_IN = {
     "centermask/data/doctor/entries.py": "tests/data/doctor/test_findings.py",
     "centermask/evaluation/figure.py": "tests/evaluation/test_report.py",
     "centermask/evaluation/plots.py": "tests/evaluation/test_report.py",
+    "centermask/model/checkpoint_layouts.py": "tests/model/test_pretrained.py",
     "centermask/model/cost.py": "tests/cli/test_model.py",
     "centermask/model/dla.py": "tests/model/test_network.py",
     "centermask/model/heads.py": "tests/model/test_network.py",

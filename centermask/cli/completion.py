@@ -12,12 +12,18 @@ import click
 from click.shell_completion import CompletionItem
 
 from centermask.config import shipped_configs
+from centermask.model.starting_weights import NAMES, NONE
 from centermask.released import released_models
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Released models that begin so, and files."""
     return _names_and_files(released_models(), incomplete)
+
+
+def complete_weights(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a training can start from: names of weights and released models that begin so, and files."""
+    return _names_and_files((*NAMES, NONE, *released_models()), incomplete)
 
 
 def complete_config(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from centermask.cli.completion import complete_config, complete_model
+from centermask.cli.completion import complete_config, complete_weights
 from centermask.cli.options import open_dataset
 from centermask.cli.tables import metrics_table, weights_table
 from centermask.config import load_config, shortcut_overrides
-from centermask.opening import find_model
+from centermask.training.starting_point import StartingPoint, begin
 from centermask_runtime.device import AUTO, CPU, Device
 from centermask_runtime.errors import ModelError, UsageError
 from centermask_runtime.packages import need
@@ -33,8 +32,8 @@ from centermask_runtime.packages import need
 @click.option("--val-annotations", type=click.Path(path_type=Path), help="COCO JSON to validate on.")
 @click.option("--val-images", type=click.Path(path_type=Path), help="With --val-annotations: the folder of its images.")
 @click.option(
-    "--weights", shell_complete=complete_model,
-    help="Weights to start from: .safetensors, .pth, or the name of a released model.",
+    "--weights", shell_complete=complete_weights,
+    help="What to start from: imagenet, coco-person, none, a released model, .safetensors, .pth (default: pretrained).",
 )  # fmt: skip
 @click.option("--epochs", metavar="INTEGER|auto", help="Length in epochs; auto: to suit the images (train.epochs).")
 @click.option("--steps", type=int, help="Length of the training in steps, instead (train.steps).")
@@ -99,7 +98,7 @@ def train(
         settings = load_config(config, (*shortcut_overrides(shortcuts), *compiled, *overrides))
         if annotations is not None and (val_annotations is None or val_images is None):
             raise UsageError(f"--annotations {annotations} needs --val-annotations and --val-images to validate on.")
-        start = None if weights is None else _weights_file(weights)
+        start = StartingPoint.of(weights, settings.model.backbone)
         train_set = open_dataset(data, "train", annotations, images)
         val_set = open_dataset(data, "val", val_annotations, val_images)
     from centermask.training.progress import open_display  # these need torch: seconds
@@ -113,8 +112,8 @@ def train(
     else:
         run = RunFolder.choose(output, name or settings.name)
         trainer = Trainer(settings, train_set, val_set, run, device=place, devices=num_gpus, display=display)
-        if start is not None:
-            report = trainer.start_from(start)
+        report = begin(trainer, start)
+        if report is not None and start.file is not None:
             Console(quiet=quiet or not trainer.group.main).print(weights_table(report))
     run, is_main = trainer.run, trainer.group.main
     add_listeners(trainer.callbacks, plots=plots, tensorboard=tensorboard)
@@ -143,12 +142,3 @@ def _only_how_to_resume(context: click.Context) -> None:
         raise UsageError(
             "--resume continues a run with its own config and data; leave the other options out, or start a new run."
         )
-
-
-def _weights_file(weights: str) -> Path:
-    path = Path(weights)
-    if not path.suffix and not path.exists():
-        return find_model(weights)
-    if not path.is_file() and "LOCAL_RANK" not in os.environ:  # torchrun's processes look together and say it once
-        raise ModelError(f"There is no weights file {path}.")
-    return path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starting weights from files that others published: which tensor goes where, and a report of what became of each.
+"""Starting weights from files that others published, and a report of what became of each tensor.
 
 Files are untrusted: safetensors, or PyTorch files read with weights_only, so nothing in them is ever executed.
 Tensors go by name. A name with another shape, such as the heat map of other classes, is left alone and reported.
@@ -8,7 +8,6 @@ Tensors go by name. A name with another shape, such as the heat map of other cla
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,62 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from centermask.model import movenet
+from centermask.model.checkpoint_layouts import LAYOUTS, Renames
 from centermask.model.network import CenterMaskNet
 from centermask_runtime.errors import ModelError
 
 COUNTER = "num_batches_tracked"  # of batch norm; files from before PyTorch 0.4.1 have none, and none is missed
-
-
-@dataclass(frozen=True)
-class CheckpointLayout:
-    """The names that some published code gives its tensors, and where each tensor goes here."""
-
-    title: str
-    mark: str  # a name that every file of this layout has
-    renames: tuple[tuple[str, str], ...]  # pattern at the beginning of a name there -> beginning here
-    rgb_stem: str | None = None  # here: first convolution, where it was trained on RGB; ours sees BGR
-    start_heads: Callable[[CenterMaskNet, Mapping[str, Tensor]], list[str]] | None = None  # what does not go by name
-
-
-def _hourglass_head(there: str, here: str) -> tuple[tuple[str, str], ...]:
-    """Renames one head: stack 0 has a loss in training only; stack 1 is the one that inference uses."""
-    return tuple(
-        (rf"{there}\.{stack}\.{i}\.", f"{place}{here}.{j}.")
-        for stack, place in ((0, "early.0."), (1, ""))
-        for i, j in ((r"0\.conv", 0), ("1", 2))
-    )
-
-
-LAYOUTS = (
-    CheckpointLayout("weights of CenterMask", "heatmap.0.weight", (("", ""),)),
-    CheckpointLayout(
-        "a DLA checkpoint of CenterNet",
-        "base.base_layer.0.weight",
-        (
-            (r"base\.", "base."), (r"(dla_up|ida_up)\.", r"up.\1."),
-            (r"hm\.", "heatmap."), (r"wh\.", "size."), (r"reg\.", "offset."),
-        ),
-    ),
-    CheckpointLayout(
-        "an Hourglass checkpoint of CenterNet",
-        "kps.0.up1.0.conv1.weight",
-        (
-            (r"(pre|kps|cnvs|cnvs_|inters|inters_)\.", r"base.\1."),
-            *_hourglass_head("hm", "heatmap"), *_hourglass_head("wh", "size"), *_hourglass_head("reg", "offset"),
-        ),
-    ),
-    CheckpointLayout(
-        "MoveNet MultiPose Lightning", movenet.MARK, ((r"base\.", "base."),), start_heads=movenet.start_heads
-    ),
-    CheckpointLayout(
-        "ImageNet weights of EfficientNet-Lite", "efficientnet_lite.stem.conv.weight",
-        ((r"efficientnet_lite\.", "base."),),
-    ),
-    CheckpointLayout(
-        "ImageNet weights of DLA", "base_layer.0.weight", (("", "base."),), rgb_stem="base.base_layer.0.weight"
-    ),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,6 +41,23 @@ class WeightsReport:
     mismatched: tuple[Mismatch, ...]
     untouched: tuple[str, ...]  # names in the model that keep their initial values; counters of batch norm apart
 
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """Sorts the parts of the model, as base, up and heatmap, into what came whole, in part, and not at all."""
+        used = {name.partition(".")[0] for name in self.used if not name.endswith(COUNTER)}
+        missed = {name.partition(".")[0] for name in (*self.untouched, *(one.name for one in self.mismatched))}
+        names = (*self.used, *(one.name for one in self.mismatched), *self.untouched)
+        order = tuple(dict.fromkeys(name.partition(".")[0] for name in names))
+        return {
+            "whole": tuple(part for part in order if part in used - missed),
+            "in part": tuple(part for part in order if part in used & missed),
+            "at random": tuple(part for part in order if part in missed - used),
+        }
+
+    def in_words(self, name: str = "") -> str:
+        """Says in one line what a training starts from: base, up, size whole, heatmap in part, shape at random."""
+        kinds = (f"{', '.join(parts)} {how}" for how, parts in self.parts().items() if parts)
+        return f"Starts from {name or self.source} ({self.layout}): {'; '.join(kinds)}."
+
     def __str__(self) -> str:
         return (
             f"{self.source} ({self.layout}): {len(self.used)} tensors used, {len(self.mismatched)} of another shape, "
@@ -103,21 +68,21 @@ class WeightsReport:
 def load_starting_weights(model: CenterMaskNet, path: Path) -> WeightsReport:
     """Copies what fits of a file into the model, in place, whatever the model's device and precision.
 
-    Knows CenterMask's own weights, ImageNet weights of DLA (the published files and timm's) and CenterNet's DLA and
-    Hourglass checkpoints. Raises ModelError if the file cannot be read safely, or if nothing in it fits.
+    It knows the files that checkpoint_layouts.py lists, CenterMask's own among them. Raises ModelError if the file
+    cannot be read safely, or if nothing in it fits.
     """
     found = {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in _read(path).items()}
     layout = next((layout for layout in LAYOUTS if layout.mark in found), None)
     if layout is None:
         raise ModelError(
-            f"{path} is asked for starting weights, but {_appearance(found)}; name ImageNet weights of DLA, a DLA or "
-            "Hourglass checkpoint of CenterNet, or a .safetensors file of CenterMask."
+            f"{path} is asked for starting weights, but {_appearance(found)}; name ImageNet weights of DLA or "
+            "EfficientNet-Lite, a DLA or Hourglass checkpoint of CenterNet, or a .safetensors file of CenterMask."
         )
-    places = model.state_dict()
+    places, renames = model.state_dict(), layout.renames_for(model)
     used, skipped, mismatched = [], [], []
     with torch.no_grad():
         for name, tensor in found.items():
-            here = _rename(name, layout)
+            here = _rename(name, renames)
             place = places.get(here) if here is not None else None
             if here is None or place is None:
                 skipped.append(name)
@@ -131,22 +96,18 @@ def load_starting_weights(model: CenterMaskNet, path: Path) -> WeightsReport:
     if all(name.endswith(COUNTER) for name in used):
         raise ModelError(
             f"{path} is asked for starting weights and looks like {layout.title}, but none of its {len(found)} tensors "
-            f"fits this model; choose the config that goes with it, such as {_config_of(layout)}."
+            f"fits this model; choose the backbone that goes with it, such as {layout.backbone}."
         )
     named = {*used, *(one.name for one in mismatched)}
     untouched = tuple(name for name in places if name not in named and not name.endswith(COUNTER))
     return WeightsReport(str(path), layout.title, tuple(used), tuple(skipped), tuple(mismatched), untouched)
 
 
-def _rename(name: str, layout: CheckpointLayout) -> str | None:
-    for pattern, here in layout.renames:
+def _rename(name: str, renames: Renames) -> str | None:
+    for pattern, here in renames:
         if match := re.match(pattern, name):
             return match.expand(here) + name[match.end() :]
     return None
-
-
-def _config_of(layout: CheckpointLayout) -> str:
-    return "hourglass_104" if "Hourglass" in layout.title else "dla_34"
 
 
 def _appearance(found: dict[str, Tensor]) -> str:

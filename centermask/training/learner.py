@@ -96,12 +96,12 @@ class Learner:
         taught = train.distill_weight * distillation_loss(outputs, soft, batch, train.loss, counts)
         return losses._replace(total=losses.total + taught, distill=taught)
 
-    def start_from(self, path: Path) -> WeightsReport:
+    def start_from(self, path: Path, origin: str) -> WeightsReport:
         """Takes the weights of a file that fit, for the average too. Raises ModelError."""
         report = load_starting_weights(self.model, path)
         slow_down(self.optimizer, report.used, self.model, self.config.train.started_lr)
         self.average.model.load_state_dict(self.model.state_dict())
-        self.spec = dataclasses.replace(self.spec, provenance={**self.spec.provenance, "started_from": path.name})
+        self.spec = dataclasses.replace(self.spec, provenance={**self.spec.provenance, "started_from": origin})
         return report
 
     def save_average(self, path: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 from centermask.config import SHORTCUTS, Config, load_config, parse_config, shortcut_overrides
 from centermask.data.dataset import Dataset, load_dataset
 from centermask.data.formats.layouts import find_dataset, find_split
-from centermask.opening import find_model
 from centermask.training.callbacks import Callback, Callbacks
 from centermask.training.listeners.plots import add_plots
 from centermask.training.listeners.tensorboard_events import add_tensorboard
 from centermask.training.progress import TrainingDisplay, open_display
 from centermask.training.run_folder import RunFolder
+from centermask.training.starting_point import StartingPoint, begin
 from centermask.training.trainer import Trainer
 from centermask.training.validation import TrainingResult
 from centermask_runtime.arguments import check_flags, check_function, check_text, number, path_of, short, whole
@@ -51,7 +51,8 @@ def train(
     config: the name of a config that ships with CenterMask, a YAML file, or a Config.
     data: a data set folder or name with the splits train and val, or the two data sets.
     run_folder: a new folder for the files of the run; by default the first free one of runs/train/<name of config>.
-    weights: a file to start from, as model.pretrained reads them, or the name of a released model.
+    weights: what to start from: imagenet, coco-person, none for random weights, the name of a released model, or a
+    file, as model.pretrained reads them; by default the pretrained weights of the backbone, where there are any.
     device: auto, cpu, cuda, or the number of a GPU.
     num_gpus: GPUs of this machine, 1 by default; with more, your script runs once per GPU.
     overrides: `section.key=value`, as load_config takes them. settings: short for some of them: epochs,
@@ -73,11 +74,10 @@ def train(
     if not isinstance(data, tuple):
         folder = find_dataset(path_of(data, "data"))
         data = load_dataset(find_split(folder, "train")), load_dataset(find_split(folder, "val"))
+    start = StartingPoint.of(weights, config.model.backbone)
     run = RunFolder.choose(RUNS, config.name) if run_folder is None else RunFolder(run_folder)
     trainer = Trainer(config, *data, run, device=device, devices=num_gpus, display=open_display(quiet=quiet))
-    if weights is not None:
-        is_name = not weights.suffix and not weights.exists()
-        trainer.display.say(str(trainer.start_from(find_model(weights) if is_name else weights)))
+    begin(trainer, start)
     add_listeners(trainer.callbacks, plots=plots, tensorboard=tensorboard)
     for event, function in (callbacks or {}).items():
         trainer.callbacks.add(event, function)

@@ -83,10 +83,10 @@ class Trainer:
         self.evaluation: Evaluation | None = None
         self.result: TrainingResult | None = None
 
-    def start_from(self, path: Path) -> WeightsReport:
-        """Takes the weights of a file that fit. Raises ModelError."""
+    def start_from(self, path: Path, origin: str = "") -> WeightsReport:
+        """Takes the weights of a file that fit. origin: what the trained ones say of it. Raises ModelError."""
         with self.group.together():
-            report = self.learner.start_from(path)
+            report = self.learner.start_from(path, origin or path.name)
         doubt = doubt_of_start(path, self.learner.spec)
         self.said += [] if doubt is None else [doubt]
         return report

@@ -22,7 +22,16 @@ from centermask.model.weights import load_weights
 from centermask_runtime.errors import ModelError
 from tests.model.test_network import official_dla34
 from tests.support.places import ROOT
-from tests.support.published_names import Shapes, centernet_dla34, centernet_hourglass, timm_dla34
+from tests.support.published_names import (
+    LITE0,
+    LITE2,
+    Shapes,
+    centernet_dla34,
+    centernet_hourglass,
+    pytorch_efficientnet_lite,
+    timm_dla34,
+    timm_efficientnet_lite,
+)
 
 NUCLEI = ROOT / "centermask" / "released" / "nuclei_dla_46c.safetensors"
 TINY_HOURGLASS = {"stem": 8, "dims": (8, 8, 12, 12, 12, 16), "modules": (1, 2, 1, 1, 2, 1), "features": 10}
@@ -108,6 +117,60 @@ def test_weights_of_another_dla_are_mismatched_and_leave_the_model_alone(officia
     assert not set(wrong) & set(report.used) and not set(wrong) & set(report.untouched)
 
 
+@pytest.mark.parametrize(("backbone", "stages"), [("efficientnet_lite0", LITE0), ("efficientnet_lite2", LITE2)])
+@pytest.mark.parametrize("names", [timm_efficientnet_lite, pytorch_efficientnet_lite])
+def test_imagenet_weights_of_efficientnet_lite_fill_the_backbone(tmp_path, backbone, stages, names):
+    state = state_of(names(stages))
+    save_file(state, tmp_path / "model.safetensors")
+    model = model_of(backbone, heads=16)
+    report = load_starting_weights(model, tmp_path / "model.safetensors")
+    assert set(report.used) == {name for name in model.state_dict() if name.startswith("base.")}
+    classifier = ("conv_head.", "bn2.", "classifier.", "_conv_head.", "_bn1.", "_fc.")
+    assert set(report.skipped) == {name for name in state if name.startswith(classifier)}
+    assert report.mismatched == () and report.layout.startswith("ImageNet weights of EfficientNet-Lite, as ")
+    assert report.parts()["whole"] == ("base",) and "heatmap" in report.parts()["at random"]
+    ours = model.state_dict()
+    stem = "conv_stem.weight" if "conv_stem.weight" in state else "_conv_stem.weight"
+    assert torch.equal(ours["base.stem.conv.weight"], state[stem].flip(1))
+
+
+def test_values_of_efficientnet_lite_go_where_they_belong(tmp_path):
+    """Block 5 of Lite0 is the first of stage 3: before it are one block and two stages of two."""
+    model, there = model_of("efficientnet_lite0", heads=16), "base.stages.3.0."
+    for names, pairs in (
+        (timm_efficientnet_lite, {
+            "blocks.3.0.conv_pw.weight": "expand.conv.weight", "blocks.3.0.bn1.running_var": "expand.norm.running_var",
+            "blocks.3.0.conv_dw.weight": "depthwise.conv.weight", "blocks.3.0.bn2.bias": "depthwise.norm.bias",
+            "blocks.3.0.conv_pwl.weight": "project.conv.weight", "blocks.3.0.bn3.weight": "project.norm.weight",
+        }),
+        (pytorch_efficientnet_lite, {
+            "_blocks.5._expand_conv.weight": "expand.conv.weight",
+            "_blocks.5._bn0.running_var": "expand.norm.running_var",
+            "_blocks.5._depthwise_conv.weight": "depthwise.conv.weight", "_blocks.5._bn1.bias": "depthwise.norm.bias",
+            "_blocks.5._project_conv.weight": "project.conv.weight", "_blocks.5._bn2.weight": "project.norm.weight",
+        }),
+    ):  # fmt: skip
+        state = state_of(names())
+        torch.save(state, tmp_path / "weights.pth")
+        load_starting_weights(model, tmp_path / "weights.pth")
+        for name, here in pairs.items():
+            assert torch.equal(model.state_dict()[there + here], state[name]), name
+
+
+@pytest.mark.parametrize("names", [timm_efficientnet_lite, pytorch_efficientnet_lite])
+def test_weights_of_efficientnet_lite_for_a_dla_name_the_backbone(tmp_path, names):
+    save_file(state_of(names()), tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"none of its 296 tensors fits this model; .* such as efficientnet_lite0"):
+        load_starting_weights(model_of("dla_46c", heads=16), tmp_path / "model.safetensors")
+
+
+def test_the_shipped_imagenet_weights_fill_the_backbone():
+    model = model_of("efficientnet_lite0", heads=16)
+    report = load_starting_weights(model, ROOT / "centermask" / "starting" / "imagenet_efficientnet_lite0.safetensors")
+    assert set(report.used) == without_counters(name for name in model.state_dict() if name.startswith("base."))
+    assert report.skipped == () and report.mismatched == ()
+
+
 # ---- CenterNet ------------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +213,9 @@ def test_other_classes_are_reported_with_both_shapes(ctdet_dla):
         Mismatch("heatmap.2.bias", (80,), (3,)),
     )
     assert "2 of another shape" in str(report)
+    assert report.in_words("ctdet_coco_dla_2x").endswith(
+        "base, up, size, offset whole; heatmap in part; shape, saliency at random."
+    )
 
 
 def test_the_plain_up_path_takes_the_taps_and_reports_offsets_as_skipped(ctdet_dla):

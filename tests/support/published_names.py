@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names and shapes of the tensors in published weights files, by hand from the published code, not from ours.
 
-ucbdrive/dla (BSD-3-Clause), huggingface/pytorch-image-models (Apache-2.0), xingyizhou/CenterNet (MIT).
+ucbdrive/dla (BSD-3-Clause), huggingface/pytorch-image-models (Apache-2.0), xingyizhou/CenterNet (MIT),
+lukemelas/EfficientNet-PyTorch (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -48,6 +49,47 @@ def centernet_dla34(classes: int = 80) -> Shapes:
     for head, outputs in (("hm", classes), ("wh", 2), ("reg", 2)):
         shapes |= _conv(f"{head}.0", 64, 256, 3, bias=True) | _conv(f"{head}.2", 256, outputs, 1, bias=True)
     return shapes
+
+
+# ---- EfficientNet-Lite ----------------------------------------------------------------------------------------------
+
+# Of Lite0 and Lite2: kernel, and the output channels of each block of a stage.
+LITE0 = ((3, (16,)), (3, (24, 24)), (5, (40, 40)), (3, (80,) * 3), (5, (112,) * 3), (5, (192,) * 4), (3, (320,)))
+LITE2 = ((3, (16,)), (3, (24,) * 3), (5, (48,) * 3), (3, (88,) * 4), (5, (120,) * 4), (5, (208,) * 5), (3, (352,)))
+Stages = tuple[tuple[int, tuple[int, ...]], ...]
+
+
+def timm_efficientnet_lite(stages: Stages = LITE0) -> Shapes:
+    """timm.models.efficientnet.tf_efficientnet_lite0: a block without expansion has two norms, others three."""
+    shapes, into = _conv("conv_stem", 3, 32, 3) | _norm("bn1", 32), 32
+    for i, (kernel, widths) in enumerate(stages):
+        for j, out in enumerate(widths):
+            name = f"blocks.{i}.{j}"
+            if i == 0:
+                shapes |= _conv(f"{name}.conv_dw", 1, into, kernel) | _norm(f"{name}.bn1", into)
+                shapes |= _conv(f"{name}.conv_pw", into, out, 1) | _norm(f"{name}.bn2", out)
+            else:
+                shapes |= _conv(f"{name}.conv_pw", into, 6 * into, 1) | _norm(f"{name}.bn1", 6 * into)
+                shapes |= _conv(f"{name}.conv_dw", 1, 6 * into, kernel) | _norm(f"{name}.bn2", 6 * into)
+                shapes |= _conv(f"{name}.conv_pwl", 6 * into, out, 1) | _norm(f"{name}.bn3", out)
+            into = out
+    shapes |= _conv("conv_head", into, 1280, 1) | _norm("bn2", 1280)
+    return shapes | {"classifier.weight": (1000, 1280), "classifier.bias": (1000,)}
+
+
+def pytorch_efficientnet_lite(stages: Stages = LITE0) -> Shapes:
+    """EfficientNet-PyTorch and its port to Lite: blocks are numbered through; norm 0 is that of the expansion."""
+    shapes, into, number = _conv("_conv_stem", 3, 32, 3) | _norm("_bn0", 32), 32, 0
+    for i, (kernel, widths) in enumerate(stages):
+        for out in widths:
+            name, wide = f"_blocks.{number}", into if i == 0 else 6 * into
+            if i:
+                shapes |= _conv(f"{name}._expand_conv", into, wide, 1) | _norm(f"{name}._bn0", wide)
+            shapes |= _conv(f"{name}._depthwise_conv", 1, wide, kernel) | _norm(f"{name}._bn1", wide)
+            shapes |= _conv(f"{name}._project_conv", wide, out, 1) | _norm(f"{name}._bn2", out)
+            into, number = out, number + 1
+    shapes |= _conv("_conv_head", into, 1280, 1) | _norm("_bn1", 1280)
+    return shapes | {"_fc.weight": (1000, 1280), "_fc.bias": (1000,)}
 
 
 # ---- Hourglass ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from centermask.model.checkpoint_layouts import LAYOUTS, Renames
 from centermask.model.network import CenterMaskNet
 from centermask_runtime.errors import ModelError
 
+PARTS = ("base", "up", "heatmap", "offset", "size", "shape", "saliency")  # of a model, in the order of a sentence
 COUNTER = "num_batches_tracked"  # of batch norm; files from before PyTorch 0.4.1 have none, and none is missed
 
 
@@ -46,7 +47,8 @@ class WeightsReport:
         used = {name.partition(".")[0] for name in self.used if not name.endswith(COUNTER)}
         missed = {name.partition(".")[0] for name in (*self.untouched, *(one.name for one in self.mismatched))}
         names = (*self.used, *(one.name for one in self.mismatched), *self.untouched)
-        order = tuple(dict.fromkeys(name.partition(".")[0] for name in names))
+        found = {name.partition(".")[0] for name in names}
+        order = (*(part for part in PARTS if part in found), *sorted(found - set(PARTS)))
         return {
             "whole": tuple(part for part in order if part in used - missed),
             "in part": tuple(part for part in order if part in used & missed),

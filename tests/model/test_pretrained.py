@@ -214,7 +214,7 @@ def test_other_classes_are_reported_with_both_shapes(ctdet_dla):
     )
     assert "2 of another shape" in str(report)
     assert report.in_words("ctdet_coco_dla_2x").endswith(
-        "base, up, size, offset whole; heatmap in part; shape, saliency at random."
+        "base, up, offset, size whole; heatmap in part; shape, saliency at random."
     )
 
 

@@ -111,7 +111,7 @@ def test_weights_of_other_classes_say_which_heads_they_bring(tmp_path, shapes):
     model = load_weights(find_model("nuclei"))[2].model
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(model, saliency="class_specific"))
     _, said = begun(tmp_path, shapes, config, "nuclei")
-    parts = "base, up, offset, shape, size whole; heatmap, saliency in part."
+    parts = "base, up, offset, size, shape whole; heatmap, saliency in part."
     assert said == [f"Starts from nuclei (weights of CenterMask): {parts}"]
 
 

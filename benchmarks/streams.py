@@ -143,10 +143,11 @@ def tell(text: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as one JSON line, last.")
 def main(minutes: float, port: int, python: str, transport: str, as_json: bool) -> None:
     seconds, ended = minutes * 60, threading.Event()
-    cameras = [Camera(place, port, python) for place in range(len(COLOURS))]
+    cameras: list[Camera] = []
     options = SourceOptions(end=seconds, stall=STALL_S, transport=transport, notice=tell)  # type: ignore[arg-type]
     memory: list[float] = []
     try:
+        cameras += (Camera(place, port, python) for place in range(len(COLOURS)))
         with (
             tempfile.TemporaryDirectory() as folder,
             open_pipeline(export_dynamic(Path(folder), 96)) as pipeline,
@@ -175,7 +176,7 @@ def main(minutes: float, port: int, python: str, transport: str, as_json: bool) 
             failures.append(f"the stream '{camera.name}' did not come back")
     if "640 x 480" not in next(iter(watch.seen.values())).sizes:
         failures.append("the killed stream did not come back larger")
-    Console().print(table)
+    Console(width=120).print(table)
     half = memory[len(memory) // 2 :]
     print(f"resident memory, second half: {min(half):.0f} to {max(half):.0f} MB")
     if as_json:

@@ -96,6 +96,7 @@ TESTED_IN = {
     "runtime/centermask_runtime/sources/options.py": "tests/runtime/sources/test_video.py",
     "runtime/centermask_runtime/sources/parts.py": "tests/runtime/sources/test_opening.py",
     "runtime/centermask_runtime/sources/sequence.py": "tests/runtime/sources/test_listing.py",
+    "runtime/centermask_runtime/sinks/live_page.py": "tests/runtime/sinks/test_live_view.py",
     "runtime/centermask_runtime/tracking/by_source.py": "tests/runtime/tracking/test_tracker.py",
     "runtime/centermask_runtime/sources/source.py": "tests/runtime/sources/test_arrays.py",
 }

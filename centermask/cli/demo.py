@@ -17,8 +17,9 @@ from centermask_runtime.errors import DataError
 from centermask_runtime.images import image_files, read_image, write_picture
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
-from centermask_runtime.predict import RESULTS, Summary, outputs, run
+from centermask_runtime.predict import Summary, run
 from centermask_runtime.reference.overlay import DrawStyle
+from centermask_runtime.sinks.outputs import KINDS, Outputs, sinks_of
 from centermask_runtime.sources.opening import open_source
 from centermask_runtime.sources.video import VideoSource
 from centermask_runtime.speed import measure
@@ -68,14 +69,14 @@ def demo(samples: Path, output: Path) -> None:
         with VideoSource(clip) as video:
             speed = measure(pipeline, (frame.image for frame in video), limit=TIMED)
         console.print(speed_table(speed))
-    console.print(f"\nPictures: {sheet}\nVideo:    {drawn}\nResults:  {output / 'clip' / RESULTS} (COCO)")
+    console.print(f"\nPictures: {sheet}\nVideo:    {drawn}\nResults:  {output / 'clip' / KINDS['coco']} (COCO)")
 
 
 def _segment(pipeline: Pipeline, source: Path, folder: Path) -> Summary:
     """The masks of a source, drawn, with a bar."""
     with open_source(source) as opened, bar() as progress:
         task = progress.add_task("predict", total=opened.info.count, note="")
-        sinks = outputs(folder, opened.info, pipeline.spec, style=DrawStyle(boxes=False, labels=False))
+        sinks = sinks_of(folder, opened.info, pipeline.spec, Outputs(style=DrawStyle(boxes=False, labels=False)))
         summary = run(pipeline, opened, sinks, progress=lambda _: progress.advance(task))
     summary.output = folder
     return summary

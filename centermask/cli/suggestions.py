@@ -66,6 +66,9 @@ OPTIONS_ELSEWHERE = {  # what it is called elsewhere -> what it is called here, 
     "--hide-boxes": "--no-boxes",
     "--show-boxes": "--boxes",
     "--save-results": "--save-json",
+    "--view-img --view --display --imshow": "--show",
+    "--resume --continue": "--skip-done",
+    "--vcodec --video-codec --fourcc": "--codec",
     "--silent": "--quiet",
 }
 
@@ -73,9 +76,11 @@ WITH_A_MODEL = {  # what other tools have where they run a model, and what to do
     "--iou --iou-thres --nms --nms-thres --agnostic-nms": (
         "CenterMask has no NMS: each object is one peak of the heat map, so there is no overlap to choose."
     ),
-    "--save-txt --save-conf": "predictions.json in the output folder has every box, score and mask, in COCO's format.",
-    "--save-crop": "The boxes are in predictions.json; in Python, instances.crops(frame) cuts the objects out.",
-    "--show --view-img": "No window is opened: look at the pictures or the video in the output folder.",
+    "--save-txt": "Labels in YOLO's form are a kind of results: --results yolo; other kinds are csv and jsonl.",
+    "--save-conf": "Scores are in --results coco, csv, jsonl and geojson.",
+    "--save-crop --save-crops": "Cut-outs are a kind of results: --results crops.",
+    "--save-json --save-csv --save-results": "Kinds of results are chosen by --results, as --results coco,csv.",
+    "--save-mask --save-masks": "Masks are a kind of results: --results masks.",
     "--retina-masks": "Masks always have the full resolution of the picture.",
     "--imgsz --img-size --img": "The input size is fixed in the model: centermask export --imgsz makes another.",
     "--half --fp16 --int8": "The precision is fixed in the model: centermask export makes another.",

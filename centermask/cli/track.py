@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from centermask.cli.options import default_model_option, device_options, model_or_default, threads_option
-from centermask.cli.predict import free_folder
+from centermask.cli.output_options import STDOUT, Destination, output_options
 from centermask.cli.source_options import (
     Sources,
     notices_above,
@@ -22,9 +22,9 @@ from centermask.cli.tables import bar
 from centermask.opening import open_pipeline
 from centermask_runtime.arguments import number
 from centermask_runtime.device import Device
-from centermask_runtime.errors import counted
-from centermask_runtime.predict import COUNTS, Result, Summary, outputs, run
-from centermask_runtime.reference.overlay import DrawStyle
+from centermask_runtime.errors import UsageError, counted
+from centermask_runtime.predict import Result, Summary, run
+from centermask_runtime.sinks.outputs import COUNTS
 from centermask_runtime.sinks.tracked import Tracked
 from centermask_runtime.tracking.regions_file import read_regions
 from centermask_runtime.tracking.tracker import Tracker
@@ -34,7 +34,7 @@ from centermask_runtime.tracking.trails import LONGEST_TRAIL_S, USUAL_FPS
 @click.command()
 @source_options
 @default_model_option
-@click.option("--output", type=click.Path(path_type=Path), help="A folder (default: runs/track, track2, ...).")
+@output_options(jobs=False)
 @click.option(
     "--regions", type=click.Path(path_type=Path), help="Zones and lines that count objects, in YAML or GeoJSON."
 )
@@ -51,17 +51,14 @@ from centermask_runtime.tracking.trails import LONGEST_TRAIL_S, USUAL_FPS
 @click.option("--mask-threshold", type=float, help="Mask threshold (default: the model's).")
 @click.option("--max-det", type=int, help="Most objects per frame (default: the model's K).")
 @click.option("--classes", help="Only these classes, by name or number, comma-separated.")
-@click.option("--save/--no-save", default=True, show_default=True, help="Write the drawn video or pictures.")
-@click.option("--boxes/--no-boxes", default=True, show_default=True, help="Draw boxes.")
-@click.option("--labels/--no-labels", default=True, show_default=True, help="Draw ids, names and scores.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON line, last.")
 @device_options
 @threads_option
 def track(
-    sources: Sources, model: str | None, output: Path | None, regions: Path | None,
+    sources: Sources, model: str | None, output: Destination, regions: Path | None,
     counts_every: float, gap: float, confirm: int, start_conf: float, by_class: bool, fps: float | None, trail: float,
-    conf: float | None, mask_threshold: float | None, max_det: int | None, classes: str | None, save: bool,
-    boxes: bool, labels: bool, as_json: bool, device: str, cuda_driver: str, threads: int | None,
+    conf: float | None, mask_threshold: float | None, max_det: int | None, classes: str | None,
+    as_json: bool, device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
     """Follow the objects of a video, and count them in zones.
 
@@ -71,13 +68,14 @@ def track(
     """
     place = Device.of(device, cuda_driver)
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
-    folder = output or free_folder(Path("runs"), "track")
-    style = DrawStyle(boxes=boxes, labels=labels) if save else None
+    output.check(as_json)
     zones = None if regions is None else read_regions(regions)
+    if zones is not None and output.output == STDOUT:
+        raise UsageError("--regions writes counts.csv, and --output - no file: name a folder.")
     number("counts_every", counts_every, 0, 86_400)
     number("trail", trail, 0, LONGEST_TRAIL_S)
     usual_fps = USUAL_FPS if fps is None else number("fps", fps, 0.001, 10_000)
-    summary, tracks = Summary(output=folder), 0
+    summary, tracks = Summary(), 0
     with sources.open() as opened:  # before the model, which takes longer
         rate = float(opened.info.fps or usual_fps)
         tracker = Tracker(gap=gap, confirm=confirm, start_conf=start_conf, by_class=by_class, fps=rate)
@@ -85,12 +83,15 @@ def track(
             zones.within(opened.info.size_hw)  # refused before the model is opened
         with (
             open_pipeline(
-                model_or_default(model), place, threads, conf=conf, mask_threshold=mask_threshold, max_det=max_det,
-                classes=wanted, run_lengths=True,
+                model := model_or_default(model), place, threads, conf=conf, mask_threshold=mask_threshold,
+                max_det=max_det, classes=wanted, run_lengths=True,
             ) as pipeline,
+            output,
             bar() as progress,
             notices_above(progress),
         ):  # fmt: skip
+            output.open(opened, model)
+            summary.output = output.folder
             tell_left_out(opened)
             task = progress.add_task("track", total=opened.info.count, note="")
 
@@ -99,27 +100,29 @@ def track(
                 assert result.instances.ids is not None
                 tracks = max(tracks, int(result.instances.ids.max(initial=0)))  # they count from 1
                 progress.update(task, advance=1, note=f"{result.frame.name}: {len(result.instances)} objects")
+                output.refresh()
 
             tracked = Tracked(zones, trail, counts_every, rate)
-            sinks = outputs(folder, opened.info, pipeline.spec, style=style, tracked=tracked)
+            sinks = output.sinks(opened, pipeline.spec, tracked)
             try:
                 with stoppable() as interrupt:
                     run(pipeline, opened, sinks, tracker=tracker, progress=told, summary=summary, poll=interrupt.poll)
             except KeyboardInterrupt:
                 progress.stop()
-                click.echo(f"Stopped after {counted(summary.frames, 'frame')}; results in {folder}", err=True)
+                click.echo(f"Stopped after {counted(summary.frames, 'frame')}; {output.said}", err=True)
                 raise
             finally:
                 tell_streams(opened)
+            output.finish()
             description = pipeline.description
     if len(summary.skipped) > 1:  # one alone is the error below
         for sentence in summary.skipped:
             click.echo(f"Skipped: {sentence}", err=True)
     click.echo(
         f"{counted(tracks, 'track')} of {counted(summary.objects, 'object')} in {counted(summary.frames, 'frame')}, "
-        f"{summary.fps:.1f} FPS of the pipeline on {description}; results in {folder}"
-        f"{'' if zones is None else f', counts in {folder / COUNTS}'}",
-        err=as_json,
+        f"{summary.fps:.1f} FPS of the pipeline on {description}; {output.said}"
+        f"{'' if zones is None or output.folder is None else f', counts in {output.folder / COUNTS}'}",
+        err=as_json or output.folder is None,
     )
     if as_json:
         click.echo(json.dumps({**summary.to_dict(), "tracks": tracks}))

@@ -20,20 +20,11 @@ from centermask_runtime.feed import Feed, Writer
 from centermask_runtime.instances import Instances
 from centermask_runtime.pipeline.frame import FramePipeline
 from centermask_runtime.queues import no_poll
-from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle
-from centermask_runtime.sinks.by_source import BySourceSink
-from centermask_runtime.sinks.coco_json import CocoSink
-from centermask_runtime.sinks.counts_csv import CountsSink
-from centermask_runtime.sinks.pictures import PictureSink
+from centermask_runtime.reference.overlay import DrawStyle
 from centermask_runtime.sinks.sink import Sink
-from centermask_runtime.sinks.tracked import Tracked, TrackedSink
-from centermask_runtime.sinks.video import VideoSink
-from centermask_runtime.sources.source import Frame, Source, SourceInfo
-from centermask_runtime.spec import ModelSpec
+from centermask_runtime.sources.source import Frame, Source
 
-RESULTS = "predictions.json"
 LATEST = 10_000  # frames whose times are kept: a stream may have no end
-COUNTS = "counts.csv"
 
 
 @dataclass(frozen=True)
@@ -117,7 +108,7 @@ def run(
     Raises DataError, and what pipeline and sinks raise.
 
         with open_source("clip.mp4") as source, open_pipeline("model.onnx") as pipeline:
-            summary = run(pipeline, source, outputs(Path("out"), source.info, pipeline.spec))
+            summary = run(pipeline, source, sinks_of(Path("out"), source.info, pipeline.spec, Outputs()))
     """
     summary = Summary() if summary is None else summary
     source.values = pipeline.spec.values
@@ -150,40 +141,6 @@ def results(
     with Feed(source) as feed:
         for frame, found, _ in _computed(pipeline, feed, set(), tracker, Summary(), ahead=False):
             yield Result(frame, found if tracker is None else tracker.update(frame, found))
-
-
-def outputs(
-    folder: Path,
-    source: SourceInfo,
-    spec: ModelSpec,
-    *,
-    style: DrawStyle | None = DEFAULT_STYLE,
-    json: bool = True,
-    tracked: Tracked | None = None,
-) -> Iterator[Sink]:
-    """The sinks of a folder, made as they are asked for: drawn pictures or videos, and predictions.json.
-
-    style: how pictures are drawn; None for none of them. tracked: what of tracks is drawn on them; its zones and lines
-    get a counts.csv. Raises UsageError where one would overwrite the source, DataError for a region's class that the
-    model has not.
-    """
-    if tracked is not None and tracked.regions is not None:
-        tracked.regions.check_classes(spec.class_names)  # before there is any file
-    if style is not None:
-        pictures = _pictures(folder, source, style)
-        yield pictures if tracked is None else TrackedSink(pictures, tracked, spec.class_names)
-    if json:
-        yield CocoSink(folder / RESULTS, spec.class_names, spec.category_ids)
-    if tracked is not None and tracked.regions is not None:
-        yield CountsSink(folder / COUNTS, tracked.regions, spec.class_names, every_s=tracked.counts_every_s)
-
-
-def _pictures(folder: Path, source: SourceInfo, style: DrawStyle) -> Sink:
-    if source.is_mixed or source.is_live:
-        return BySourceSink(folder, source, style)
-    if source.is_video:
-        return VideoSink(folder / f"{source.name}.mp4", source, style)
-    return PictureSink(folder, source, style)
 
 
 _Computed = tuple[Frame, Instances, NDArray[np.uint8] | None]  # and the picture, where the pipeline draws

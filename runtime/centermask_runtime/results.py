@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -14,8 +14,11 @@ from centermask_runtime.arguments import check_flags, path_of
 from centermask_runtime.closing import Closing
 from centermask_runtime.errors import UsageError
 from centermask_runtime.pipeline.frame import FramePipeline
-from centermask_runtime.predict import FrameTracker, Result, Summary, outputs, results, run
+from centermask_runtime.predict import FrameTracker, Result, Summary, run
+from centermask_runtime.predict import results as frame_results
 from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle
+from centermask_runtime.sinks.codecs import DEFAULT_CODEC
+from centermask_runtime.sinks.outputs import DEFAULT_RESULTS, Outputs, sinks_of
 from centermask_runtime.sinks.tracked import Tracked
 from centermask_runtime.sources.source import Source, SourceInfo
 
@@ -74,7 +77,7 @@ class Results(Closing, Iterator[Result]):
             if self._closed:
                 raise StopIteration
             if self._results is None:
-                self._results = results(self._pipeline, self._source, self._tracker)
+                self._results = frame_results(self._pipeline, self._source, self._tracker)
             try:
                 return next(self._results)
             except BaseException:  # the end is one, too
@@ -85,37 +88,39 @@ class Results(Closing, Iterator[Result]):
         self,
         folder: str | os.PathLike[str],
         *,
+        results: str | Iterable[str] = DEFAULT_RESULTS,
         pictures: bool = True,
         style: DrawStyle = DEFAULT_STYLE,
-        json: bool = True,
+        codec: str = DEFAULT_CODEC,
         progress: Callable[[Result], None] | None = None,
     ) -> Summary:
         """Computes all results and writes them into a folder, which is made; returns how many there were, and how fast.
 
-        pictures: images become drawn images of the same names, and a video becomes <name>.mp4, drawn in `style`. json:
-        everything becomes predictions.json in COCO format; zones and lines get a counts.csv. progress: called after
-        each frame with its result.
+        results: kinds of results, as ("coco", "csv") or "coco,csv"; () for none. Of all frames: "coco" becomes
+        predictions.json, "jsonl" predictions.jsonl and "csv" predictions.csv; of each frame: "yolo" goes to labels/,
+        "masks" to masks/, "crops" to crops/, "geojson" to polygons/. pictures: images become drawn images of the same
+        names, and a video becomes <name>.mp4, drawn in `style`, in the `codec` "h264", "vp9" or "av1". progress: called
+        after each frame with its result. Zones and lines get a counts.csv.
         An output is whole or not there: after an error there is no video and no predictions.json, and the pictures that
-        were drawn before it stay, each whole. Ctrl-C is no error: all that was computed before it is
-        finished and stays. Inputs that cannot be read are in the summary's `skipped`.
+        were drawn before it stay, each whole. Where the disk is full, a video and tables have what came until then.
+        Ctrl-C is no error: all that was computed before it is finished and stays. Inputs that cannot be read are in the
+        summary's `skipped`.
         Raises UsageError where results were taken already, where a picture would overwrite the source, or where the
         folder cannot be written; DataError where nothing can be read.
         """
         path = path_of(folder, "A folder")
-        check_flags(pictures=pictures, json=json)
+        check_flags(pictures=pictures)
         if progress is not None and not callable(progress):
             raise UsageError(f"progress must be a function of a result, not {type(progress).__name__}.")
         if not isinstance(style, DrawStyle):
             raise UsageError(f"style must be a DrawStyle, not {type(style).__name__}; pictures=False leaves them out.")
+        outputs = Outputs.of(results, style if pictures else None, codec, self._tracked)
         with self._reading():
             if self._results is not None or self._closed:
                 raise UsageError("Some of these results were taken already: call the model again, and save first.")
             self._results = iter(())
             try:
-                style_or_none = style if pictures else None
-                sinks = outputs(
-                    path, self.info, self._pipeline.spec, style=style_or_none, json=json, tracked=self._tracked
-                )
+                sinks = sinks_of(path, self.info, self._pipeline.spec, outputs)
                 summary = run(self._pipeline, self._source, sinks, tracker=self._tracker, progress=progress)
             finally:
                 self._closed = True

@@ -48,9 +48,10 @@ def test_the_nearest_name_is_proposed_by_meaning_then_by_letters(arguments, said
     [
         (("predict", "--iou", "0.5"), "CenterMask has no NMS"),
         (("export", "--nms"), "CenterMask has no NMS"),
-        (("predict", "--save-txt"), "predictions.json in the output folder has every box"),
-        (("predict", "--save-crop"), "instances.crops(frame)"),
-        (("predict", "--show"), "No window is opened"),
+        (("predict", "--save-txt"), "--results yolo"),
+        (("predict", "--save-crop"), "--results crops"),
+        (("predict", "--save-csv"), "--results coco,csv"),
+        (("predict", "--view-img"), "Did you mean --show?"),
         (("predict", "--imgsz", "640"), "centermask export --imgsz"),
         (("compare", "a", "b", "--half"), "centermask export"),
         (("train", "--optimizer", "SGD"), "--set train.optimizer"),

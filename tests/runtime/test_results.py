@@ -77,7 +77,7 @@ def test_a_video_is_saved_as_a_video(model, clip, tmp_path):
 
 def test_only_what_is_wanted_is_written(model, folder, tmp_path):
     model(folder).save(tmp_path / "numbers", pictures=False)
-    model(folder).save(tmp_path / "drawn", json=False)
+    model(folder).save(tmp_path / "drawn", results=())
     assert [path.name for path in (tmp_path / "numbers").iterdir()] == ["predictions.json"]
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["0.png", "1.png", "2.png"]
 
@@ -239,7 +239,7 @@ def test_an_error_in_the_middle_gives_up_what_was_begun(model, tmp_path):
 
     with pytest.raises(DataError, match="unplugged"):
         model(given()).save(tmp_path / "out", pictures=False)
-    assert not any((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match="unplugged"):
         model(given()).save(tmp_path / "out")
     drawn = {path.name: cv2.imread(str(path)) for path in (tmp_path / "out").iterdir()}
@@ -283,7 +283,7 @@ def test_the_sample_clip_runs_as_results(model):
     ("folder", "options", "sentence"),
     [
         (None, {}, "A folder is named by its path, not by NoneType"), ("", {}, "not by nothing"), (b"out", {}, "bytes"),
-        ("a\0b", {}, "a NUL"), ("out", {"json": "yes"}, "json must be True or False, not 'yes'"),
+        ("a\0b", {}, "a NUL"), ("out", {"results": "yaml"}, "There are no results of the kind 'yaml'"),
         ("out", {"pictures": None}, "pictures must be True or False, not None"), ("out", {"style": 3}, "a DrawStyle"),
         ("out", {"progress": 3}, "progress must be a function of a result, not int"),
     ],

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from centermask_runtime.instances import Instances
 from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle
+from centermask_runtime.sinks.codecs import DEFAULT_CODEC
 from centermask_runtime.sinks.pictures import PictureSink
 from centermask_runtime.sinks.sink import FileSink, Sink, refuse_to_overwrite
 from centermask_runtime.sinks.video import VideoSink
@@ -24,11 +25,19 @@ class BySourceSink(FileSink):
     an end is finished when the next source begins.
     """
 
-    def __init__(self, folder: str | Path, source: SourceInfo, style: DrawStyle = DEFAULT_STYLE) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        source: SourceInfo,
+        style: DrawStyle = DEFAULT_STYLE,
+        *,
+        codec: str = DEFAULT_CODEC,
+    ) -> None:
         self.style: DrawStyle | None = style
-        self._folder, self._draws, self._info = Path(folder), style, source
+        self._folder, self._draws, self._codec, self._info = Path(folder), style, codec, source
+        self.notes: list[str] = []  # of the videos that are finished
         self._pictures: PictureSink | None = None
-        self._videos: dict[str, tuple[SourceInfo, Sink]] = {}  # by the source's name: what is being written
+        self._videos: dict[str, tuple[SourceInfo, VideoSink]] = {}  # by the source's name: what is being written
         self._names = FrameNames()
 
     def add(self, frame: Frame, instances: Instances, picture: NDArray[np.uint8] | None = None) -> None:
@@ -42,6 +51,7 @@ class BySourceSink(FileSink):
             _, (_, sink) = self._videos.popitem()
             try:
                 sink.close()
+                self.notes += sink.notes
             except Exception as error:  # of any kind: the others are to be finished
                 failure = error
         if failure is not None:
@@ -62,11 +72,13 @@ class BySourceSink(FileSink):
         if known is not None and known[0].size_hw == source.size_hw:
             return known[1]
         if known is not None:
-            self._videos.pop(source.name)[1].close()
+            finished = self._videos.pop(source.name)[1]
+            finished.close()
+            self.notes += finished.notes
         if not source.is_live:
             self.close()
         path = self._folder / f"{self._names.of_video(source.name)}.mp4"
         refuse_to_overwrite(self._info, [path])
-        sink = VideoSink(path, source, self._draws)
+        sink = VideoSink(path, source, self._draws, codec=self._codec)
         self._videos[source.name] = source, sink
         return sink

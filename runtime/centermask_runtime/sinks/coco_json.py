@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from centermask_runtime.closing import AllOrNothing
-from centermask_runtime.errors import CenterMaskError
 from centermask_runtime.instances import Instances
-from centermask_runtime.partial_file import PartialFile
+from centermask_runtime.partial_file import PartialFile, writing_error
 from centermask_runtime.reference.overlay import DrawStyle
-from centermask_runtime.sinks.sink import refuse_to_overwrite_frame
+from centermask_runtime.sinks.sink import FileSink, refuse_to_overwrite_frame
 from centermask_runtime.sources.source import Frame
 
+INFO = {"description": "Found by CenterMask", "version": "1.0"}  # of the format; some readers ask for an info
 
-class CocoSink(AllOrNothing):
+
+class CocoSink(FileSink):
     """A Sink that writes one JSON file: leaving its `with` block finishes it, leaving it by an error removes it.
 
     Annotations go straight to the file and images to an unnamed one that is appended at the end. Ids count from 1. What
@@ -34,11 +34,14 @@ class CocoSink(AllOrNothing):
         """Raises UsageError when the file cannot be written."""
         self.style: DrawStyle | None = None  # it takes no picture
         self._file = PartialFile(path)
-        self._images = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with this object
+        folder = self._file.path.parent  # on the same disk: /tmp may be memory
+        self._images = tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)  # noqa: SIM115 - closed with this
         self._annotations = self._file.partial.open("w", encoding="utf-8")
         self.images = self.annotations = 0
+        self._failed = False
         categories = [{"id": i, "name": name} for i, name in zip(category_ids, class_names, strict=True)]
-        self._annotations.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
+        head = json.dumps({"info": INFO, "licenses": [], "categories": categories})
+        self._annotations.write(f'{head[:-1]},\n"annotations": [')
 
     def add(self, frame: Frame, instances: Instances, picture: NDArray[np.uint8] | None = None) -> None:
         """One frame's instances. The frame's name becomes file_name; track ids, where there are any, track_id.
@@ -58,11 +61,15 @@ class CocoSink(AllOrNothing):
                 self._annotations.write(f"{',' if self.annotations else ''}\n{json.dumps(annotation)}")
                 self.annotations += 1
         except OSError as error:
-            raise CenterMaskError(f"{self._file.path} cannot be written on: {error.strerror}.") from error
+            self._failed = True  # an annotation may be torn
+            raise writing_error(self._file.path, error) from error
         self.images += 1
 
     def close(self) -> None:
-        """Finishes the file and gives it its name."""
+        """Finishes the file and gives it its name; there is none where it could not be written on."""
+        if self._failed:
+            self.discard()
+            return
         try:
             self._annotations.write('],\n"images": [')
             self._images.seek(0)
@@ -71,7 +78,7 @@ class CocoSink(AllOrNothing):
             self._annotations.close()
         except OSError as error:
             self.discard()
-            raise CenterMaskError(f"{self._file.path} cannot be finished: {error.strerror}.") from error
+            raise writing_error(self._file.path, error) from error
         self._images.close()
         self._file.close()
 

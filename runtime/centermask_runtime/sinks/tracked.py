@@ -46,6 +46,11 @@ class TrackedSink(FileSink):
         self._scenes.of(frame).draw(drawn, frame, instances)
         self._sink.add(frame, instances, drawn)
 
+    @property
+    def notes(self) -> list[str]:
+        """What the other sink has to tell."""
+        return getattr(self._sink, "notes", [])
+
     def close(self) -> None:
         self._sink.close()
 

@@ -52,6 +52,7 @@ class FileSource(Closing):
         )
         self.skipped: list[str] = []
         self.values: ValueRange | None = None
+        self.done: frozenset[str] = frozenset()  # names of frames that nobody wants any more
 
     @classmethod
     def of_list(cls, files: Sequence[str | Path]) -> FileSource:
@@ -64,6 +65,8 @@ class FileSource(Closing):
     def __iter__(self) -> Iterator[Frame]:
         self.skipped.clear()
         for index, (name, path, page) in enumerate(self._pages):
+            if name in self.done:
+                continue
             try:
                 image = read_image(path, values=self.values, page=page)
             except DataError as error:

@@ -11,10 +11,16 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from centermask.data.dataset import load_dataset
+from centermask.data.formats.layouts import Split
 from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.instances import Instances
 from centermask_runtime.sinks.coco_json import CocoSink
 from centermask_runtime.sources.source import Frame
+from tests.support.awkward_masks import CATEGORY_IDS, NAMES, awkward_masks
+from tests.support.awkward_masks import frame_called as awkward_frame
+from tests.support.awkward_masks import instances_of as awkward
+from tests.support.object_masks import canvas_of
 from tests.support.small_pictures import names_in
 
 
@@ -61,6 +67,8 @@ def test_no_frames_are_valid_results(tmp_path):
     with CocoSink(tmp_path / "r.json", ("cat",), (1,)):
         pass
     assert json.loads((tmp_path / "r.json").read_text()) == {
+        "info": {"description": "Found by CenterMask", "version": "1.0"},
+        "licenses": [],
         "categories": [{"id": 1, "name": "cat"}],
         "annotations": [],
         "images": [],
@@ -81,3 +89,57 @@ def test_results_grow_on_disk_and_not_in_memory(tmp_path):
             writer.add(frame_called(f"{index}.png"), one)
         (partial,) = tmp_path.iterdir()
         assert partial.stat().st_size > 50_000
+
+
+def test_supervision_reads_the_same_masks(tmp_path):
+    import cv2
+    import supervision
+
+    masks = awkward_masks()[:-1]  # it asks for pixels
+    with CocoSink(tmp_path / "r.json", NAMES, CATEGORY_IDS) as writer:
+        for index in range(2):
+            frame = awkward_frame(f"{index}.png", index)
+            cv2.imwrite(str(tmp_path / frame.name), frame.image)
+            writer.add(frame, awkward(masks))
+    read = supervision.DetectionDataset.from_coco(str(tmp_path), str(tmp_path / "r.json"), force_masks=True)
+    assert read.classes == list(NAMES) and len(read) == 2
+    for path, image, detections in read:
+        np.testing.assert_array_equal(image, cv2.imread(path))
+        np.testing.assert_array_equal(detections.mask, masks)
+        assert detections.class_id.tolist() == awkward(masks).labels.tolist()
+
+
+def test_our_own_loader_reads_the_same_masks(tmp_path):
+    import cv2
+
+    masks = awkward_masks()[:-1]
+    (tmp_path / "images").mkdir()
+    frame = awkward_frame("a.png")
+    cv2.imwrite(str(tmp_path / "images" / frame.name), frame.image)
+    with CocoSink(tmp_path / "r.json", NAMES, CATEGORY_IDS) as writer:
+        writer.add(frame, awkward(masks))
+    dataset = load_dataset(Split.of_files(tmp_path / "r.json", tmp_path / "images"))
+    assert dataset.class_names == NAMES and dataset.category_ids == CATEGORY_IDS
+    for one, mask in zip(dataset.objects(0), masks, strict=True):
+        np.testing.assert_array_equal(canvas_of(one, mask.shape), mask)
+
+
+def test_the_file_is_what_fiftyone_and_cvat_say_that_they_import(tmp_path):
+    """The keys and types that are published: FiftyOne's "COCODetectionDataset" and CVAT's "COCO 1.0", with ids."""
+    with CocoSink(tmp_path / "r.json", NAMES, CATEGORY_IDS) as writer:
+        writer.add(awkward_frame("v_000000", 0, 0.0), awkward(awkward_masks(), ids=np.arange(9)))
+    content = json.loads((tmp_path / "r.json").read_text())
+    wanted = {
+        "info": {}, "licenses": {}, "categories": {"id": int, "name": str},
+        "images": {"id": int, "file_name": str, "height": int, "width": int},
+        "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list, "segmentation": dict, "area": int,
+                        "iscrowd": int, "score": float},
+    }  # fmt: skip
+    assert wanted.keys() == content.keys()
+    for part, types in wanted.items():
+        for entry in content[part] if types else ():
+            assert all(type(entry[key]) is kind for key, kind in types.items()), entry
+    ids = {category["id"] for category in content["categories"]}
+    for annotation in content["annotations"]:
+        assert annotation["category_id"] in ids and annotation["image_id"] == content["images"][0]["id"]
+        assert set(annotation["segmentation"]) == {"size", "counts"} and len(annotation["bbox"]) == 4

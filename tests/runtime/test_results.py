@@ -242,7 +242,7 @@ def test_an_error_in_the_middle_gives_up_what_was_begun(model, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match="unplugged"):
         model(given()).save(tmp_path / "out")
-    drawn = {path.name: cv2.imread(str(path)) for path in (tmp_path / "out").iterdir()}
+    drawn = {path.name: cv2.imread(str(path)) for path in (tmp_path / "out").glob("*")}
     assert "predictions.json" not in drawn and all(picture is not None for picture in drawn.values())
 
 

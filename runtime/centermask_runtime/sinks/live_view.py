@@ -91,7 +91,7 @@ class LiveWindow:
             picture, self._newest = self._newest, None
         if picture is not None:
             if not self._is_open:
-                cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL)
+                cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)  # no tool bar
                 cv2.resizeWindow(TITLE, picture.shape[1], picture.shape[0])
                 self._is_open = True
             cv2.imshow(TITLE, picture)

@@ -320,7 +320,7 @@ def test_ctrl_c_in_training_is_answered_saves_and_names_the_command_that_goes_on
         (["predict", "--model", "foreign.onnx", "--source", "SAMPLE"], 4, "foreign.onnx"),
         (["predict", "--model", "text.safetensors", "--source", "SAMPLE"], 4, "text.safetensors"),
         (["val", "--model", "MODEL"], 2, "--data"),
-        (["predict", "--model", "MODEL", "--source", "rtsp://127.0.0.1:1/x"], 3, "rtsp://127.0.0.1:1/x cannot be opened"),
+        (["predict", "--model", "MODEL", "--source", "rtsp://127.0.0.1:1/x"], 3, "rtsp://127.0.0.1:1/x cannot be"),
         (["val", "--model", "MODEL", "--data", "nowhere"], 3, "There is no folder 'nowhere'"),
         (["val", "--model", "MODEL", "--data", "NUCLEI", "--save-json", "file/x.json"], 2, "cannot be written"),
         (["val", "--model", "MODEL", "--annotations", "text.json", "--images", "."], 3, "text.json"),

@@ -22,6 +22,7 @@ from centermask_runtime.device import AUTO, Device
 from centermask_runtime.errors import UsageError, did_you_mean
 from centermask_runtime.packages import need
 from centermask_runtime.pipeline.opening import PipelineOpener
+from centermask_runtime.pipeline.tiling import Tiling
 from centermask_runtime.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def evaluate(
     split: str = "val",
     conf: float | None = None,
     mask_threshold: float | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
     device: str | int | Device = AUTO,
     threads: int | None = None,
     progress: Progress = silent,
@@ -66,7 +69,7 @@ def evaluate(
         print(found.metrics["segm"]["AP"])
 
     data: a folder, a YOLO data.yaml, the name of a data set, or a Dataset; split: which part of it. conf: lowest score
-    that counts, by default that of COCO's evaluation, far below the model's own.
+    that counts, by default that of COCO's evaluation, far below the model's own. tile, overlap: as CenterMask has them.
     The result has `metrics`, "bbox" and "segm" -> "AP", "AP50", ..., and `results`, a list as COCO has it.
     Raises UsageError, DataError or ModelError.
     """
@@ -74,11 +77,12 @@ def evaluate(
     _check_measuring(split, progress)
     from centermask.evaluation import evaluate as evaluation
 
+    tiling = Tiling.of(tile, overlap)
     dataset = _dataset(data, split)
     with opening.open_network(model, Device.of(device), threads) as network:
         lowest = evaluation.SCORE_THRESHOLD if conf is None else conf
         return evaluation.evaluate(
-            network, dataset, score_threshold=lowest, mask_threshold=mask_threshold, progress=progress
+            network, dataset, score_threshold=lowest, mask_threshold=mask_threshold, tiling=tiling, progress=progress
         )
 
 

@@ -16,6 +16,7 @@ from centermask_runtime.errors import ModelError, UsageError, did_you_mean
 from centermask_runtime.networks import opening as exported
 from centermask_runtime.packages import need
 from centermask_runtime.pipeline import opening as pipelines
+from centermask_runtime.pipeline.tiling import Tiling
 from centermask_runtime.selection import SelectionWords
 
 if TYPE_CHECKING:
@@ -65,15 +66,16 @@ def open_pipeline(
     *,
     stage_times: bool = False,
     run_lengths: bool = False,
+    tiling: Tiling | None = None,
     **selection: Unpack[SelectionWords],
 ) -> AbstractContextManager[FramePipeline]:
     """Opens the pipeline of a model file or a released model; see the runtime's open_pipeline."""
     path, device = find_model(model), device or Device()
     if path.suffix in exported.MODEL_SUFFIXES:
         return pipelines.open_pipeline(
-            path, device, threads, stage_times=stage_times, run_lengths=run_lengths, **selection
+            path, device, threads, stage_times=stage_times, run_lengths=run_lengths, tiling=tiling, **selection
         )
-    return pipelines.pipeline_of(_open_torch_network(path, device, threads), selection)
+    return pipelines.pipeline_of(_open_torch_network(path, device, threads), selection, tiling)
 
 
 def _open_torch_network(path: Path, device: Device, threads: int | None) -> Network:

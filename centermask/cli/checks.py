@@ -33,6 +33,7 @@ PACKAGES = {  # of pyproject.toml: what the base install has, and each extra
     "export": ("torch", "onnx", "onnxscript", "pycocotools", "safetensors"),
     "heif": ("pi-heif",),
     "openvino": ("openvino",),
+    "tiles": ("tifffile", "imagecodecs"),
     "track": ("trackers",),
     "trt": ("tensorrt",),
     "trt-rtx": ("tensorrt-rtx",),

@@ -57,6 +57,19 @@ def device_options(command: Command) -> Command:
     return command
 
 
+def tile_options(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--overlap", type=int, metavar="PIXELS", help="Least that neighbouring tiles share (default: tile / 8)."
+        ),
+        click.option(
+            "--tile", type=int, metavar="PIXELS", help="See larger images in tiles of this side, and join the objects."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def threads_option(command: Command) -> Command:
     return click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the network (default: all).")(
         command

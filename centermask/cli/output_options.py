@@ -160,6 +160,20 @@ class Destination(Closing):
         self.before, source.done = len(self._done), self._done
         return True
 
+    def open_alone(self) -> tuple[Path, DrawStyle | None]:
+        """Takes the folder for predictions.json and one picture, which no sinks write -> it, and how to draw.
+
+        Raises UsageError where anything else is asked for.
+        """
+        if self.output == STDOUT or self.skip_done or self.show or self._outputs.results != DEFAULT_RESULTS:
+            raise UsageError(
+                "Of a TIFF that is read by windows there are predictions.json and a picture: leave --results, --show, "
+                "--skip-done and --output - out."
+            )
+        own = None if self.output is None else Path(self.output)
+        self.folder = own or self._held.enter_context(_free_folder(Path("runs"), self.command)).folder
+        return self.folder, self._outputs.style
+
     def sinks(self, source: Source, spec: ModelSpec, tracked: Tracked | None = None) -> Iterator[Sink]:
         """The sinks, one by one, for predict.run. tracked: what of tracks is drawn and counted."""
         outputs = dataclasses.replace(self._outputs, tracked=tracked)

@@ -11,12 +11,20 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from centermask.cli.options import data_options, device_options, model_option, open_dataset, threads_option
+from centermask.cli.options import (
+    data_options,
+    device_options,
+    model_option,
+    open_dataset,
+    threads_option,
+    tile_options,
+)
 from centermask.cli.tables import loop_bar, metrics_table
 from centermask.opening import open_network
 from centermask_runtime.device import Device
 from centermask_runtime.packages import need
 from centermask_runtime.partial_file import PartialFile
+from centermask_runtime.pipeline.tiling import Tiling
 
 
 @click.command()
@@ -32,12 +40,13 @@ from centermask_runtime.partial_file import PartialFile
     help="Draw PR and F1 curves, the confusion matrix and results into this folder.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON line, last.")
+@tile_options
 @device_options
 @threads_option
 def val(
     model: str, data: Path | None, split: str, annotations: Path | None, images: Path | None, conf: float | None,
     mask_threshold: float | None, save_json: Path | None, plots: Path | None, as_json: bool,
-    device: str, cuda_driver: str, threads: int | None,
+    tile: int | None, overlap: int | None, device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
     """Measure the box and mask AP of a model on a data set.
 
@@ -48,7 +57,7 @@ def val(
         need("matplotlib", "train", "drawing curves")
     from centermask.evaluation.evaluate import SCORE_THRESHOLD, evaluate  # needs pycocotools, an extra
 
-    place = Device.of(device, cuda_driver)
+    place, tiling = Device.of(device, cuda_driver), Tiling.of(tile, overlap)
     dataset = open_dataset(data, split, annotations, images)
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(open_network(model, place, threads))
@@ -57,15 +66,16 @@ def val(
         progress = stack.enter_context(loop_bar())
         score_threshold = SCORE_THRESHOLD if conf is None else conf
         evaluation = evaluate(
-            network, dataset, score_threshold=score_threshold, mask_threshold=mask_threshold, progress=progress
-        )
+            network, dataset, score_threshold=score_threshold, mask_threshold=mask_threshold, tiling=tiling,
+            progress=progress,
+        )  # fmt: skip
         if results is not None:
             results.write(json.dumps(evaluation.results).encode())
         spec, description = network.spec, network.description
     if plots is not None:
         from centermask.evaluation.report import write_report  # needs matplotlib, an extra
 
-        report = write_report(plots, dataset, evaluation.results, spec.max_detections)
+        report = write_report(plots, dataset, evaluation.results, evaluation.max_detections)
         click.echo(
             f"Best mask F1 {report.f1:.3f} at a score threshold of {report.score_threshold:.3f}; pictures in {plots}",
             err=as_json,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from centermask.evaluation.coco_ap import Metrics, coco_ap, load_ground_truth
 from centermask_runtime.errors import DataError, some
 from centermask_runtime.networks.network import Network
 from centermask_runtime.pipeline.cpu import Pipeline, postprocess
+from centermask_runtime.pipeline.opening import pipeline_of
+from centermask_runtime.pipeline.tiling import Tiling
 from centermask_runtime.progress import Progress, silent
 from centermask_runtime.selection import Selection
 from centermask_runtime.spec import ModelSpec
@@ -31,6 +34,7 @@ THRESHOLD_IMAGES = 200  # enough to choose a threshold on, few enough for a larg
 class Evaluation:
     metrics: Metrics
     results: list[dict[str, Any]]  # COCO results, all images
+    max_detections: int  # per image, that counted
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,17 @@ def evaluate(
     *,
     score_threshold: float = SCORE_THRESHOLD,
     mask_threshold: float | None = None,
+    tiling: Tiling | None = None,
     progress: Progress = silent,
     share: Share | None = None,
 ) -> Evaluation:
     """Measures box and mask AP at maxDets = K. Raises DataError when the data set's classes are not the model's.
 
-    share: with several processes; each gets the whole result.
+    tiling: the images are seen in tiles, with K objects each, so that all objects of an image count. share: with
+    several processes; each gets the whole result.
     """
     ids = category_ids_for(network.spec, dataset)
-    pipeline = Pipeline(network, Selection.of(network.spec, conf=score_threshold, mask_threshold=mask_threshold))
+    pipeline = pipeline_of(network, {"conf": score_threshold, "mask_threshold": mask_threshold}, tiling)
     results: list[dict[str, Any]] = []
     share = share or Share()
     with share.together():
@@ -70,7 +76,10 @@ def evaluate(
             results += instances.to_coco(dataset.images[index].id)
     results = share.join(results)
     truth = load_ground_truth(dataset.annotation_file, converted=dataset.converted)
-    return Evaluation(coco_ap(truth, results, network.spec.max_detections), results)
+    limit = network.spec.max_detections
+    if tiling is not None:
+        limit = max([limit, *Counter(result["image_id"] for result in results).values()])
+    return Evaluation(coco_ap(truth, results, limit), results, limit)
 
 
 def threshold_images(dataset: Dataset) -> range:

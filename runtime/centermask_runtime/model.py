@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, overload
@@ -21,9 +21,10 @@ from centermask_runtime.images import frame_of, is_pil_image
 from centermask_runtime.instances import Instances
 from centermask_runtime.networks.network import Network
 from centermask_runtime.per_process import PerProcess
-from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.pipeline.frame import AnyFrame, FramePipeline
-from centermask_runtime.pipeline.opening import PipelineOpener, open_pipeline
+from centermask_runtime.pipeline.opening import PipelineOpener, open_pipeline, pipeline_of
+from centermask_runtime.pipeline.tiles import TiledPipeline
+from centermask_runtime.pipeline.tiling import Tiling
 from centermask_runtime.reference.nv12 import Nv12Frame
 from centermask_runtime.results import Results
 from centermask_runtime.selection import Selection, SelectionWords
@@ -32,6 +33,7 @@ from centermask_runtime.sources.addresses import image_behind
 from centermask_runtime.sources.opening import is_one_image, open_source
 from centermask_runtime.sources.options import SourceOptions, SourceWords
 from centermask_runtime.spec import ModelSpec
+from centermask_runtime.tiff_windows import TiffWindows, open_if_large
 from centermask_runtime.tracking.regions_file import Regions, read_regions
 from centermask_runtime.tracking.tracker import Tracker
 from centermask_runtime.tracking.trails import LONGEST_TRAIL_S, USUAL_FPS
@@ -71,6 +73,8 @@ class CenterMask(Closing):
         max_det: int | None = None,
         classes: str | int | Iterable[str | int] | None = None,
         threads: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> None:
         """What is None comes from the model.
 
@@ -78,25 +82,28 @@ class CenterMask(Closing):
         the same name in the package centermask opens weights and released models, too.)
         device: "auto", "cpu", "cuda", or the number of a GPU, as "cuda:1" or 1; nothing runs elsewhere than asked.
         conf: lowest score, 0 to 1. mask_threshold: lowest probability of a mask's pixel, 0 to 1. max_det: most objects
-        per frame. classes: names or labels of the classes to keep. threads: of the CPU, None for all.
+        per frame. classes: names or labels of the classes to keep. threads: of the CPU, None for all. tile: side in
+        pixels of the tiles that larger frames are seen in, None for whole frames; overlap: pixels that neighbours share
+        at least, None for an eighth of the tile. Objects are joined across tiles, and max_det, where it is None, is the
+        model's per tile.
         Raises ModelError for what cannot be opened, UsageError for what makes no sense, DriverError for a missing GPU.
         """
-        threads = check_threads(threads)
+        threads, tiling = check_threads(threads), Tiling.of(tile, overlap)
         if isinstance(classes, np.ndarray):
             classes = classes.ravel().tolist()
         if isinstance(classes, Iterable) and not isinstance(classes, (str, bytes)):
             classes = tuple(classes)  # it may be opened again
-        self._model, self._device, self._threads = model, Device.of(device), threads
+        self._model, self._device, self._threads, self._tiling = model, Device.of(device), threads, tiling
         self._selection = SelectionWords(conf=conf, mask_threshold=mask_threshold, max_det=max_det, classes=classes)
         if isinstance(model, (str, os.PathLike)):
             path = path_of(model, "A model")
             if path.exists() and not self._is_name(str(model)):
                 path = path.absolute()  # it may be opened again after os.chdir, and in another process
             self._model = model = path
-            opener = partial(self._open_pipeline, model, self._device, threads, **self._selection)
+            opener = partial(self._open_pipeline, model, self._device, threads, tiling=tiling, **self._selection)
             self._pipeline = PerProcess(opener, str(model))
         elif hasattr(model, "run") and hasattr(model, "spec"):
-            opened = Pipeline(model, Selection.of(model.spec, **self._selection))
+            opened = pipeline_of(model, self._selection, tiling)
             self._pipeline = PerProcess(lambda: opened, "An opened Network", reopens=False)
         else:
             raise UsageError(f"A model is opened from a path, a name or a Network, not from {type(model).__name__}.")
@@ -149,12 +156,37 @@ class CenterMask(Closing):
             return _all(pipeline, source)
         if isinstance(source, os.PathLike):
             source = Path(os.fsdecode(source))
+        windows = _windows(pipeline, source)
+        if windows is not None and isinstance(pipeline, TiledPipeline):
+            with windows:
+                return pipeline(windows)
         opened = open_source(source, SourceOptions(**options))
         if not isinstance(source, (str, Path)) or not is_one_image(source, opened):
             return Results(pipeline, opened)
         with opened:
             opened.values = pipeline.spec.values
             return pipeline(next(iter(opened)).image)
+
+    def parts(self, source: Any) -> Iterator[Instances]:
+        """What is in one picture, part after part from its top, so that the objects of a large one are never all here.
+
+        source: as a call takes it, of one picture. All parts have the coordinates of the whole. Without tiles it is one
+        part. A large TIFF is read window by window, which the extra `tiles` brings. Raises what a call raises, and
+        UsageError for more than one picture.
+
+            for found in CenterMask("model.onnx", tile=512).parts("slide.tif"):
+                print(len(found))
+        """
+        pipeline = self._pipeline.get()
+        windows = _windows(pipeline, source)
+        if windows is not None and isinstance(pipeline, TiledPipeline):
+            with windows:
+                yield from pipeline.parts(windows)
+            return
+        found = self(source)
+        if not isinstance(found, Instances):
+            raise UsageError("Parts are those of one picture, and several were given: call the model on each.")
+        yield found
 
     def results(self, source: Any, **options: Unpack[SourceWords]) -> Results:
         """What a call gives, but Results in every case: also of one picture and of a list."""
@@ -213,6 +245,8 @@ class CenterMask(Closing):
             raise UsageError("A model of an opened Network cannot go to another process: open it there from its file.")
         cls, model = type(self), str(self._model)
         arguments: dict[str, Any] = {"device": self._device, "threads": self._threads, **self._selection}
+        if self._tiling is not None:
+            arguments |= {"tile": self._tiling.tile, "overlap": self._tiling.overlap}
         try:
             inspect.signature(cls).bind(model, **arguments)
         except TypeError as error:
@@ -225,6 +259,12 @@ class CenterMask(Closing):
 
 def _open_again(cls: type[CenterMask], model: str, arguments: dict[str, Any]) -> CenterMask:
     return cls(model, **arguments)
+
+
+def _windows(pipeline: FramePipeline, source: Any) -> TiffWindows | None:
+    """A TIFF so large that tiles of it are read one by one; None for all else."""
+    is_path = isinstance(source, (str, os.PathLike)) and isinstance(pipeline, TiledPipeline)
+    return open_if_large(os.fsdecode(source)) if is_path else None
 
 
 def _frame(picture: Any, values: ValueRange | None) -> AnyFrame:

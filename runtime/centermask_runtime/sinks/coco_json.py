@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from centermask_runtime.sinks.sink import FileSink, refuse_to_overwrite_frame
 from centermask_runtime.sources.source import Frame
 
 INFO = {"description": "Found by CenterMask", "version": "1.0"}  # of the format; some readers ask for an info
+TOGETHER = 1000  # instances whose results are in memory at once
 
 
 class CocoSink(FileSink):
@@ -49,21 +50,37 @@ class CocoSink(FileSink):
         Raises UsageError where the file is the frame's own.
         """
         refuse_to_overwrite_frame(frame, self._file.path)
-        height, width = instances.frame_hw
-        image: dict[str, Any] = {"id": self.images + 1, "file_name": frame.name, "height": height, "width": width}
-        if frame.time_s is not None:
-            image["time_s"] = round(frame.time_s, 6)
+        times = {} if frame.time_s is None else {"time_s": round(frame.time_s, 6)}
+        self.add_parts(frame.name, instances.frame_hw, [instances], **times)
+
+    def add_parts(
+        self, name: str, frame_hw: tuple[int, int], parts: Iterable[Instances], **entries: float
+    ) -> None:
+        """One image's instances, part after part, so that a large image takes no memory. entries: more of the image.
+
+        Raises CenterMaskError, as when the disk is full.
+        """
+        height, width = frame_hw
+        image = {"id": self.images + 1, "file_name": name, "height": height, "width": width, **entries}
+        self._write(self._images, f"{',' if self.images else ''}\n{json.dumps(image)}")
+        for part in parts:
+            for first in range(0, len(part), TOGETHER):
+                self._add_annotations(part[first : first + TOGETHER], self.images + 1)
+        self.images += 1
+
+    def _add_annotations(self, instances: Instances, image_id: int) -> None:
         areas = instances.masks.areas().tolist()
+        for area, result in zip(areas, instances.to_coco(image_id), strict=True):
+            annotation = {"id": self.annotations + 1, **result, "area": area, "iscrowd": 0}
+            self._write(self._annotations, f"{',' if self.annotations else ''}\n{json.dumps(annotation)}")
+            self.annotations += 1
+
+    def _write(self, file: TextIO, text: str) -> None:
         try:
-            self._images.write(f"{',' if self.images else ''}\n{json.dumps(image)}")
-            for index, result in enumerate(instances.to_coco(image["id"])):
-                annotation = {"id": self.annotations + 1, **result, "area": areas[index], "iscrowd": 0}
-                self._annotations.write(f"{',' if self.annotations else ''}\n{json.dumps(annotation)}")
-                self.annotations += 1
+            file.write(text)
         except OSError as error:
             self._failed = True  # an annotation may be torn
             raise writing_error(self._file.path, error) from error
-        self.images += 1
 
     def close(self) -> None:
         """Finishes the file and gives it its name; there is none where it could not be written on."""

@@ -6,11 +6,15 @@
 
 A mosaic holds images of one size, side by side; places that no image is left for stay grey. Its tiles have the images'
 longer side, so that the network sees both at one scale, but they overlap, so that seams run through images. Both are
-measured on the mosaics' ground truth with as many objects per mosaic as there are: what was found in an image alone is
-moved to its place. So the difference of the AP is that of the tiles. The last column counts what was found twice at the
-usual score of 0.25: pairs of objects of one class whose masks have an IoU of at least 0.5.
+measured on the mosaics' ground truth with as many objects per mosaic as there are:
 
-The difference has noise of its own: an image in a mosaic has neighbours where alone it has an edge.
+alone      each image by itself; what was found is moved to its place in the mosaic
+at once    the mosaic through the network in one piece, at the same scale: what tiles should come to (only PyTorch)
+tiles      the mosaic in tiles
+
+So `tiles` less `at once` is what tiles cost; `at once` less `alone` is what the mosaic itself changes, as an image in
+it has neighbours where alone it has an edge. --gap puts grey between them, as around an image alone. The last column
+counts what was found twice at the usual score of 0.25: pairs of objects of one class with masks of an IoU of 0.5 on.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -39,6 +44,7 @@ from centermask.opening import open_network
 from centermask_runtime.device import Device
 from centermask_runtime.geometry import PAD_VALUE
 from centermask_runtime.instances import Instances
+from centermask_runtime.networks.network import Network
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.pipeline.tiles import TiledPipeline, tiled_selections
 from centermask_runtime.pipeline.tiling import Tiling
@@ -53,22 +59,24 @@ from centermask_runtime.selection import Selection
 @click.option("--split", default="val", show_default=True)
 @click.option("--side", default=4, show_default=True, help="Images along a side of a mosaic.")
 @click.option("--overlap", default=64, show_default=True, help="Pixels that tiles share at least.")
+@click.option("--gap", default=0, show_default=True, help="Grey pixels between images.")
 @click.option("--mosaics", type=int, help="Only so many of them.")
 @click.option("--threads", type=int)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line, last.")
 def main(
-    model: str, data: Path, split: str, side: int, overlap: int, mosaics: int | None, threads: int | None, as_json: bool
-) -> None:
+    model: str, data: Path, split: str, side: int, overlap: int, gap: int, mosaics: int | None, threads: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     dataset = load_dataset(find_split(find_dataset(data), split))
     groups = list(islice(mosaics_of(dataset, side), mosaics))
     with open_network(model, Device.of("cpu"), threads) as network:
         ids = category_ids_for(network.spec, dataset)
         alone = Pipeline(network, Selection.of(network.spec, conf=SCORE_THRESHOLD))
         frame, tile = tiled_selections(network.spec, {"conf": SCORE_THRESHOLD})
-        results: dict[str, list[Instances]] = {"alone": [], "tiles": []}
+        results: dict[str, list[Instances]] = {"alone": [], "at once": [], "tiles": []}
         truth = Truth(dataset)
         for group in groups:
-            mosaic, places = stitched(dataset, group, side)
+            mosaic, places = stitched(dataset, group, side, gap)
             frame_hw = mosaic.shape[0], mosaic.shape[1]
             truth.add(group, places, frame_hw)
             results["alone"].append(
@@ -79,8 +87,11 @@ def main(
                     ]
                 )
             )
-            tiling = Tiling(max(dataset.image(group[0]).shape[:2]), overlap)
+            largest = max(dataset.image(group[0]).shape[:2])
+            results["at once"] += at_once(network, mosaic, largest, len(group))
+            tiling = Tiling(largest, overlap)
             results["tiles"].append(TiledPipeline(Pipeline(network, tile), tiling, frame)(mosaic))
+    results = {name: found for name, found in results.items() if found}
     most = max(len(found) for each in results.values() for found in each)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "mosaics.json"
@@ -89,12 +100,31 @@ def main(
             loaded = load_ground_truth(file)
             measured = {name: measure(loaded, each, ids, most) for name, each in results.items()}
     table = Table("", *measured["alone"], title=f"{model}: {sum(map(len, groups))} images in {len(groups)} mosaics")
-    difference = {key: measured["tiles"][key] - value for key, value in measured["alone"].items()}
-    for name, values in (*measured.items(), ("difference", difference)):
+    for name in [name for name in measured if name != "tiles"]:
+        less = {key: measured["tiles"][key] - value for key, value in measured[name].items()}
+        measured[f"tiles less {name}"] = less
+    for name, values in measured.items():
         table.add_row(name, *(f"{value:.4f}" if isinstance(value, float) else str(value) for value in values.values()))
     Console(stderr=as_json, width=160).print(table)
     if as_json:
-        click.echo(json.dumps({**measured, "difference": difference}))
+        click.echo(json.dumps(measured))
+
+
+def at_once(network: Network, mosaic: NDArray[np.uint8], largest: int, images: int) -> list[Instances]:
+    """What is in the mosaic, seen in one piece at the scale of its images; nothing of a network of one input size."""
+    if not hasattr(network, "model"):
+        return []
+    from centermask.model.torch_network import TorchNetwork
+
+    spec = network.spec
+    scale = min(spec.input_hw) / largest
+    height, width = (-(-round(side * scale) // spec.size_multiple) * spec.size_multiple for side in mosaic.shape[:2])
+    large = replace(spec, input_hw=(height, width), max_detections=spec.max_detections * images)
+    network.model.max_detections = large.max_detections
+    try:
+        return [Pipeline(TorchNetwork(network.model, large), Selection.of(large, conf=SCORE_THRESHOLD))(mosaic)]
+    finally:
+        network.model.max_detections = spec.max_detections
 
 
 def mosaics_of(dataset: Dataset, side: int) -> Iterator[list[int]]:
@@ -107,12 +137,14 @@ def mosaics_of(dataset: Dataset, side: int) -> Iterator[list[int]]:
             yield places[first : first + side * side]
 
 
-def stitched(dataset: Dataset, group: list[int], side: int) -> tuple[NDArray[np.uint8], list[tuple[int, int]]]:
+def stitched(
+    dataset: Dataset, group: list[int], side: int, gap: int
+) -> tuple[NDArray[np.uint8], list[tuple[int, int]]]:
     """The mosaic uint8 [H, W, 3] BGR, and where each image of it has its upper left corner, x, y."""
     height, width = dataset.image(group[0]).shape[:2]
     rows = -(-len(group) // side)
-    mosaic = np.full((height * rows, width * side, 3), PAD_VALUE, np.uint8)
-    places = [(place % side * width, place // side * height) for place in range(len(group))]
+    mosaic = np.full((height * rows + gap * (rows - 1), width * side + gap * (side - 1), 3), PAD_VALUE, np.uint8)
+    places = [(place % side * (width + gap), place // side * (height + gap)) for place in range(len(group))]
     for index, (x, y) in zip(group, places, strict=True):
         mosaic[y : y + height, x : x + width] = dataset.image(index)
     return mosaic, places

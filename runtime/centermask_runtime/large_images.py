@@ -100,9 +100,9 @@ class _Overview:
         if band is None:
             return
         first, end, step = *band, self._step
-        rows = range(-(-first // step) * step, end, step)
-        for row in rows:
-            self.picture[row // step] = self._image.window((0, row, self._image.frame_hw[1], row + 1))[0, ::step]
+        pixels = self._image.window((0, first, self._image.frame_hw[1], end))[-first % step :: step, ::step]
+        row = -(-first // step)
+        self.picture[row : row + len(pixels)] = pixels
 
 
 def reduced(instances: Instances, step: int) -> Instances:

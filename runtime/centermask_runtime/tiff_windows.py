@@ -130,14 +130,14 @@ class TiffWindows(Closing):
         logging.getLogger("tifffile").addHandler(logging.NullHandler())  # the sentences here say it
         try:
             file = tifffile.TiffFile(self.path)
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        except Exception as error:  # whatever a damaged header makes of itself
             reason = getattr(error, "strerror", None) or first_line(error)
             raise DataError(f"The TIFF {self._name} cannot be opened ({reason}): write it again.") from error
         try:
             return file, file.pages.first
-        except Exception as error:  # whatever a damaged directory makes of itself
+        except Exception as error:  # as above
             file.close()
-            raise DataError(f"The TIFF {self._name} is damaged ({first_line(error)}): write it again.") from error
+            raise DataError(f"The TIFF {self._name} has no page that can be read: copy or write it again.") from error
 
     def _check(self) -> None:
         page = self._page

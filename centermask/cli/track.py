@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from centermask.cli.options import default_model_option, device_options, model_or_default, threads_option
+from centermask.cli.options import default_model_option, device_options, model_or_default, threads_option, tile_options
 from centermask.cli.output_options import STDOUT, Destination, output_options
 from centermask.cli.source_options import (
     Sources,
@@ -23,6 +23,7 @@ from centermask.opening import open_pipeline
 from centermask_runtime.arguments import number
 from centermask_runtime.device import Device
 from centermask_runtime.errors import UsageError, counted
+from centermask_runtime.pipeline.tiling import Tiling
 from centermask_runtime.predict import Result, Summary, run
 from centermask_runtime.sinks.outputs import COUNTS
 from centermask_runtime.sinks.tracked import Tracked
@@ -52,13 +53,14 @@ from centermask_runtime.tracking.trails import LONGEST_TRAIL_S, USUAL_FPS
 @click.option("--max-det", type=int, help="Most objects per frame (default: the model's K).")
 @click.option("--classes", help="Only these classes, by name or number, comma-separated.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON line, last.")
+@tile_options
 @device_options
 @threads_option
 def track(
     sources: Sources, model: str | None, output: Destination, regions: Path | None,
     counts_every: float, gap: float, confirm: int, start_conf: float, by_class: bool, fps: float | None, trail: float,
     conf: float | None, mask_threshold: float | None, max_det: int | None, classes: str | None,
-    as_json: bool, device: str, cuda_driver: str, threads: int | None,
+    as_json: bool, tile: int | None, overlap: int | None, device: str, cuda_driver: str, threads: int | None,
 ) -> None:  # fmt: skip
     """Follow the objects of a video, and count them in zones.
 
@@ -66,7 +68,7 @@ def track(
     own; a folder's images are one video. The output folder gets drawn videos with ids and trails, predictions.json
     (COCO, with track_id) and, with --regions, counts.csv. Ctrl-C finishes them with what there is.
     """
-    place = Device.of(device, cuda_driver)
+    place, tiling = Device.of(device, cuda_driver), Tiling.of(tile, overlap)
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
     output.check(as_json)
     zones = None if regions is None else read_regions(regions)
@@ -84,7 +86,7 @@ def track(
         with (
             open_pipeline(
                 model := model_or_default(model), place, threads, conf=conf, mask_threshold=mask_threshold,
-                max_det=max_det, classes=wanted, run_lengths=True,
+                max_det=max_det, classes=wanted, run_lengths=True, tiling=tiling,
             ) as pipeline,
             output,
             bar() as progress,

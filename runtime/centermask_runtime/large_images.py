@@ -18,7 +18,7 @@ from centermask_runtime.box_masks import BoxMasks
 from centermask_runtime.images import picture_path, write_picture
 from centermask_runtime.instances import Instances
 from centermask_runtime.pipeline.tiles import TiledPipeline
-from centermask_runtime.predict import RESULTS, Summary
+from centermask_runtime.predict import Summary
 from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle, draw
 from centermask_runtime.sinks.coco_json import CocoSink
 from centermask_runtime.sinks.sink import refuse_to_overwrite

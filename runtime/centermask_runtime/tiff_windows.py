@@ -2,9 +2,9 @@
 """A TIFF too large for the memory, read window by window: tiles, strips, or rows of a file without compression.
 
 tifffile reads the file and imagecodecs its compressions, the extra `tiles`. What becomes of the pixels is what
-read_image does: grey is repeated, 16 bits lose their lower 8, transparency is dropped. Decoded blocks are kept until a
-window begins below them, and MOST_KEPT bytes of them at most, so that tiles from left to right and from the top decode
-each block once or twice.
+read_image does: grey is repeated, transparency is dropped, 16 bits lose their lower 8 unless a range of values is
+given. Decoded blocks are kept until a window begins below them, and MOST_KEPT bytes of them at most, so that windows
+from the left and from the top decode each block once or twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from centermask_runtime.arguments import LONGEST_SIDE, path_of
 from centermask_runtime.closing import Closing
 from centermask_runtime.errors import DataError, first_line, shown
+from centermask_runtime.image_kinds import open_regular
 from centermask_runtime.packages import is_installed, need
+from centermask_runtime.value_range import ValueRange
 
 LARGE = 50_000_000  # pixels, from which on an image is read by windows: 150 MB as a frame
 MOST_KEPT = 256 << 20  # bytes of decoded blocks
@@ -32,13 +34,13 @@ _MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF's
 
 
 def open_if_large(path: str | Path) -> TiffWindows | None:
-    """The file as TiffWindows, where it is a TIFF of at least LARGE pixels; None for every other file.
+    """The file as TiffWindows, where it is a TIFF of one page of at least LARGE pixels; None for every other file.
 
     Without tifffile, a TIFF is an image as others, but for the kind that only tifffile reads, BigTIFF.
-    Raises DataError where it is a damaged TIFF, UsageError for a BigTIFF without tifffile.
+    Raises DataError where a large one is damaged, UsageError for a BigTIFF without tifffile.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             head = file.read(4)
     except (OSError, ValueError):
         return None  # whoever reads it says why
@@ -48,18 +50,27 @@ def open_if_large(path: str | Path) -> TiffWindows | None:
         if b"+" in head:
             need("tifffile", "tiles", f"reading the BigTIFF {shown(path)}")
         return None
-    windows = TiffWindows(path)
-    if windows.frame_hw[0] * windows.frame_hw[1] >= LARGE:
-        return windows
-    windows.close()
-    return None
+    return TiffWindows(path) if _is_large(path) else None
+
+
+def _is_large(path: str | Path) -> bool:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            return page.imagewidth * page.imagelength >= LARGE and len(file.series[0].levels[0].pages) == 1
+    except Exception:  # whatever a damaged header makes of itself; whoever reads it as an image says so
+        return False
 
 
 class TiffWindows(Closing):
     """The first page of a TIFF as windows uint8 [h, w, 3] BGR of it. For all threads.
 
-    with TiffWindows("slide.tif") as image:
-        corner = image.window((0, 0, 512, 512))
+        with TiffWindows("slide.tif") as image:
+            corner = image.window((0, 0, 512, 512))
+
+    values: what becomes of pixels of more than 8 bits; set before the first window is read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -67,6 +78,7 @@ class TiffWindows(Closing):
         need("tifffile", "tiles", "reading a TIFF by windows")
         self.path = path_of(path, "An image")
         self._name = shown(self.path)
+        self.values: ValueRange | None = None
         self._lock = Lock()
         self._kept: dict[int, tuple[int, int, NDArray[Any]]] = {}  # a block's top, left and pixels, the latest last
         self._kept_bytes = 0
@@ -179,7 +191,7 @@ class TiffWindows(Closing):
 
         page, kinds = self._page, tifffile.PHOTOMETRIC
         dtype = page.dtype
-        if dtype is None or dtype.kind not in "ub" or dtype.itemsize > 2:
+        if dtype is None or dtype.kind not in "ubif":
             what = "no pixels that are known" if dtype is None else f"pixels of {dtype}"
             raise DataError(f"The TIFF {self._name} has {what}: bring its values to 8 bits, 0 to 255.")
         usual = page.photometric in (kinds.MINISBLACK, kinds.MINISWHITE, kinds.RGB)
@@ -272,8 +284,16 @@ class TiffWindows(Closing):
     def _bgr(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
         if pixels.dtype == np.bool_:
             pixels = pixels.view(np.uint8) * np.uint8(255)
-        elif pixels.dtype != np.uint8:
+        elif pixels.dtype == np.uint16 and self.values is None:
             pixels = (pixels >> 8).astype(np.uint8)
+        elif pixels.dtype != np.uint8 and (self.values is None or self.values.percentiles):
+            known = "no range" if self.values is None else "only percentiles of a whole image"
+            raise DataError(
+                f"The TIFF {self._name} holds values of {pixels.dtype}, and the model has {known} to say which are "
+                "black and white: bring them to 8 bits, 0 to 255."
+            )
+        elif pixels.dtype != np.uint8 and self.values is not None:
+            pixels = self.values.to_8_bits(pixels)
         if self._page.photometric == 0:  # white is 0
             pixels = 255 - pixels
         channels = [2, 1, 0] if self._samples >= 3 else [0, 0, 0]

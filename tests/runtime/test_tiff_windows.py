@@ -15,6 +15,7 @@ from centermask_runtime import tiff_windows
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.images import read_image
 from centermask_runtime.tiff_windows import TiffWindows, open_if_large
+from centermask_runtime.value_range import ValueRange
 
 SMOOTH = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (500, 370, 3), dtype=np.uint8), (9, 9), 3)
 RECTS = ((0, 0, 370, 500), (3, 5, 300, 261), (120, 250, 370, 500), (369, 499, 370, 500), (0, 0, 1, 1))
@@ -111,6 +112,9 @@ def test_only_large_tiffs_are_opened_whatever_their_names(path, tmp_path, monkey
     assert open_if_large(renamed) is None
     cv2.imwrite(str(tmp_path / "large.png"), SMOOTH)
     assert open_if_large(tmp_path / "large.png") is None
+    tifffile.imwrite(path, np.stack([SMOOTH] * 2), photometric="rgb")  # a stack: its pages are frames
+    monkeypatch.setattr(tiff_windows, "LARGE", 1)
+    assert open_if_large(path) is None
     assert open_if_large(tmp_path / "missing.tif") is None and open_if_large(tmp_path) is None
 
 
@@ -122,6 +126,16 @@ def test_without_tifffile_a_tiff_is_an_image_as_others_but_bigtiff_says_what_to_
     path.write_bytes(b"II+\0")
     with pytest.raises(UsageError, match=r"tifffile is needed for reading the BigTIFF .*: pip install 'centermask\[ti"):
         open_if_large(path)
+
+
+def test_a_range_of_values_decides_about_more_than_8_bits_and_percentiles_need_the_whole(path):
+    deep = SMOOTH[:, :, 0].astype(np.uint16) * 16
+    with written(path, deep, tile=(64, 64)) as image:
+        image.values = ValueRange(0, 4095)
+        np.testing.assert_array_equal(image.window((0, 0, 90, 80)), read_image(path, values=image.values)[:80, :90])
+        image.values = ValueRange(1, 99, percentiles=True)
+        with pytest.raises(DataError, match="values of uint16, and the model has only percentiles of a whole image"):
+            image.window((0, 0, 90, 80))
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------------
@@ -190,8 +204,8 @@ def test_damage_inside_a_block_is_named_when_it_is_read(path):
 @pytest.mark.parametrize(
     ("pixels", "kind", "words"),
     [
-        (SMOOTH[:, :, 0].astype(np.float32), {}, "pixels of float32: bring its values to 8 bits"),
-        (SMOOTH[:, :, 0].astype(np.int16), {}, "pixels of int16"),
+        (SMOOTH[:, :, 0].astype(np.float32), {}, "values of float32, and the model has no range to say which"),
+        (SMOOTH[:, :, 0].astype(np.int16), {}, "values of int16"),
         (np.zeros((50, 60, 5), np.uint8), {"photometric": "minisblack", "planarconfig": "contig"}, "5 channels"),
         (np.zeros((50, 60, 4), np.uint8), {"photometric": "separated"}, "the kind SEPARATED: convert it to RGB"),
         (

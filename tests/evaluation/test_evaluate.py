@@ -108,7 +108,7 @@ def test_images_for_the_mask_threshold_are_spread_over_the_set(shapes, monkeypat
     seen: list[int] = []
     pixels = Dataset.image
 
-    def image(dataset: Dataset, index: int) -> NDArray[np.uint8]:
+    def image(dataset: Dataset, index: int, values: object = None) -> NDArray[np.uint8]:
         seen.append(index)
         return pixels(dataset, index)
 

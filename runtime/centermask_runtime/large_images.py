@@ -21,6 +21,7 @@ from centermask_runtime.pipeline.tiles import TiledPipeline
 from centermask_runtime.predict import Summary
 from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle, draw
 from centermask_runtime.sinks.coco_json import CocoSink
+from centermask_runtime.sinks.outputs import KINDS
 from centermask_runtime.sinks.sink import refuse_to_overwrite
 from centermask_runtime.sources.source import SourceInfo
 from centermask_runtime.tiff_windows import TiffWindows
@@ -45,11 +46,11 @@ def save_large(
     """
     name = image.path.name
     picture = picture_path(folder / name)
-    refuse_to_overwrite(SourceInfo(name, files=((name, image.path),)), [folder / RESULTS, picture])
+    refuse_to_overwrite(SourceInfo(name, files=((name, image.path),)), [folder / KINDS["coco"], picture])
     summary = Summary(output=folder)
     start = time.perf_counter()
     overview = None if style is None else _Overview(pipeline, image, style)
-    with CocoSink(folder / RESULTS, pipeline.spec.class_names, pipeline.spec.category_ids) as results:
+    with CocoSink(folder / KINDS["coco"], pipeline.spec.class_names, pipeline.spec.category_ids) as results:
         parts = _told(_parts(pipeline, image), summary, progress)
         results.add_parts(name, image.frame_hw, parts if overview is None else overview.drawn(parts))
     if overview is not None:

@@ -53,9 +53,7 @@ class CocoSink(FileSink):
         times = {} if frame.time_s is None else {"time_s": round(frame.time_s, 6)}
         self.add_parts(frame.name, instances.frame_hw, [instances], **times)
 
-    def add_parts(
-        self, name: str, frame_hw: tuple[int, int], parts: Iterable[Instances], **entries: float
-    ) -> None:
+    def add_parts(self, name: str, frame_hw: tuple[int, int], parts: Iterable[Instances], **entries: float) -> None:
         """One image's instances, part after part, so that a large image takes no memory. entries: more of the image.
 
         Raises CenterMaskError, as when the disk is full.

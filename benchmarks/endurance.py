@@ -26,7 +26,8 @@ from rich.table import Table
 from benchmarks.memory import open_files, resident_mb, threads
 from benchmarks.python_api import SAMPLE, export_dynamic
 from centermask_runtime.pipeline.opening import open_pipeline
-from centermask_runtime.predict import Result, outputs, run
+from centermask_runtime.predict import Result, run
+from centermask_runtime.sinks.outputs import Outputs, sinks_of
 from centermask_runtime.sources.opening import open_source
 
 SIZE_HW = (240, 320)
@@ -69,7 +70,8 @@ def main(frames: int, imgsz: int, as_json: bool) -> None:
             open_pipeline(export_dynamic(folder, imgsz), threads=1) as pipeline,
             open_source(folder / "clip.mp4") as source,
         ):
-            summary = run(pipeline, source, outputs(folder / "out", source.info, pipeline.spec), progress=told)
+            sinks = sinks_of(folder / "out", source.info, pipeline.spec, Outputs())
+            summary = run(pipeline, source, sinks, progress=told)
     table = Table("frames", "resident, MB", "open files", "threads")
     for row in rows:
         table.add_row(str(row[0]), f"{row[1]:.1f}", str(row[2]), str(row[3]))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "released"
-ALIASES = {"nuclei": "nuclei_dla_46c"}  # what is found -> the best model for it
+ALIASES = {"nuclei": "nuclei_dla_46c", "person": "person_mobilenet_v2_fpn"}  # what is found -> the best model for it
 DEFAULT = "nuclei_dla_46c"  # of commands that are given none
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`centermask demo`: the whole way of a released model on the bundled samples."""
+"""`centermask demo`: the whole way of the released models on the bundled samples."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,65 +19,85 @@ from centermask_runtime.images import image_files, read_image, write_picture
 from centermask_runtime.networks.onnx_runtime import OnnxRuntimeNetwork
 from centermask_runtime.pipeline.cpu import Pipeline
 from centermask_runtime.predict import Summary, run
-from centermask_runtime.reference.overlay import DrawStyle
+from centermask_runtime.reference.overlay import DEFAULT_STYLE, DrawStyle
 from centermask_runtime.sinks.outputs import KINDS, Outputs, sinks_of
 from centermask_runtime.sources.opening import open_source
 from centermask_runtime.sources.video import VideoSource
 from centermask_runtime.speed import measure
 
-MODEL = "nuclei_dla_46c"
-CLIP = "nuclei_scan.mp4"
-TIMED = 100  # frames of step 4
+TIMED = 100  # frames of a measurement
+
+
+@dataclass(frozen=True)
+class Show:
+    """What the demo shows of one released model."""
+
+    model: str
+    objects: str  # what it finds, in words
+    clip: str
+    images: str | None = None  # a folder
+    style: DrawStyle = DEFAULT_STYLE
+
+
+SHOWS = (
+    Show("nuclei_dla_46c", "nuclei", "nuclei_scan.mp4", "images", DrawStyle(boxes=False, labels=False)),
+    Show("person_mobilenet_v2_fpn", "persons", "person.mp4"),
+)
 
 
 @click.command()
 @click.option("--samples", type=click.Path(path_type=Path), default=Path("samples"), show_default=True, help="Folder.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Folder.")
 def demo(samples: Path, output: Path) -> None:
-    """Take a released model all the way on the sample pictures.
+    """Take the released models all the way on the sample pictures.
 
-    Exports it to ONNX, segments the sample images and clip, and measures the speed.
+    Exports each to ONNX, segments its sample images and clip, and measures the speed.
     """
-    clip, images = samples / CLIP, samples / "images"
-    if not clip.is_file() or not images.is_dir():
+    if not all((samples / show.clip).is_file() and (samples / (show.images or "")).is_dir() for show in SHOWS):
         raise DataError(
             f"The samples are not in {samples}; run the demo in a checkout, or name them by --samples FOLDER."
         )
     require_export()
+    console = Console()
+    console.print(f"{len(SHOWS)} models: an export, samples and a measurement of each; some minutes on a CPU.")
+    pictures = [picture for show in SHOWS for picture in _show(show, samples, output, console)]
+    sheet = output / "contact_sheet.png"
+    write_picture(sheet, contact_sheet(pictures))
+    console.print(f"\nPictures: {sheet}")
+    for show in SHOWS:
+        console.print(f"Video:    {output / show.objects / show.clip}, with {KINDS['coco']} (COCO)")
+
+
+def _show(show: Show, samples: Path, output: Path, console: Console) -> list[Any]:
+    """Takes one model all the way. Returns pictures of what it found."""
     from centermask_export.from_weights import export_checked  # needs torch
 
-    console = Console()
-    with VideoSource(clip) as video:
-        count = video.info.count or 0
-    console.print(f"An export, the sample images, a clip of {count} frames, a measurement: some minutes on a CPU.")
-    artefact = output / f"{MODEL}.onnx"
-    console.rule("1. Export to ONNX")
-    report = export_checked(find_model(MODEL), artefact)
+    console.rule(show.objects.capitalize())
+    artefact = output / f"{show.model}.onnx"
+    report = export_checked(find_model(show.model), artefact)
     console.print(outputs_table(report, artefact))
+    pictures: list[Any] = []
     with Pipeline(OnnxRuntimeNetwork(artefact)) as pipeline:
-        console.rule("2. Sample images")
-        found = _segment(pipeline, images, output / "images")
-        console.print(f"{found.objects} nuclei in {found.frames} images: {found.output}")
-        pictures = [read_image(path) for path in image_files(output / "images")]
-        console.rule("3. Sample clip")
-        console.print(f"{count} frames: about {count / found.fps:.0f} seconds, and drawing.")
-        scanned, drawn = _segment(pipeline, clip, output / "clip"), output / "clip" / CLIP
-        console.print(f"{scanned.objects} nuclei in {scanned.frames} frames: {drawn}")
-        pictures += _stills(drawn, 2)
-        sheet = output / "contact_sheet.png"
-        write_picture(sheet, contact_sheet(pictures))
-        console.rule("4. Speed")
+        if show.images is not None:
+            folder = output / show.images
+            found = _segment(pipeline, samples / show.images, folder, show.style)
+            console.print(f"{found.objects} {show.objects} in {found.frames} images: {folder}")
+            pictures += [read_image(path) for path in image_files(folder)]
+        clip, folder = samples / show.clip, output / show.objects
+        found = _segment(pipeline, clip, folder, show.style)
+        console.print(f"{found.objects} {show.objects} in {found.frames} frames: {folder / show.clip}")
+        pictures += _stills(folder / show.clip, 2)
         with VideoSource(clip) as video:
             speed = measure(pipeline, (frame.image for frame in video), limit=TIMED)
         console.print(speed_table(speed))
-    console.print(f"\nPictures: {sheet}\nVideo:    {drawn}\nResults:  {output / 'clip' / KINDS['coco']} (COCO)")
+    return pictures
 
 
-def _segment(pipeline: Pipeline, source: Path, folder: Path) -> Summary:
+def _segment(pipeline: Pipeline, source: Path, folder: Path, style: DrawStyle) -> Summary:
     """The masks of a source, drawn, with a bar."""
     with open_source(source) as opened, bar() as progress:
         task = progress.add_task("predict", total=opened.info.count, note="")
-        sinks = sinks_of(folder, opened.info, pipeline.spec, Outputs(style=DrawStyle(boxes=False, labels=False)))
+        sinks = sinks_of(folder, opened.info, pipeline.spec, Outputs(style=style))
         summary = run(pipeline, opened, sinks, progress=lambda _: progress.advance(task))
     summary.output = folder
     return summary

@@ -93,7 +93,10 @@ def draw_regions(picture: NDArray[np.uint8], counts: Sequence[Counts]) -> None:
 
 
 def _write(picture: NDArray[np.uint8], text: str, points: Sequence[Point]) -> None:
-    """At the highest point, inside the picture. OpenCV's fonts are ASCII's."""
+    """At the highest point, inside the picture. OpenCV's fonts are ASCII's.
+
+    The edge is the text itself, moved around: letters that are drawn thicker are also wider.
+    """
     text = text.encode("ascii", "replace").decode()
     height, width = picture.shape[:2]
     scale = min(max(min(height, width) / 1000, 0.4), 2.0)
@@ -102,8 +105,10 @@ def _write(picture: NDArray[np.uint8], text: str, points: Sequence[Point]) -> No
     x, y = min(points, key=lambda point: point[1])
     left = round(min(max(x - across / 2, 0), max(width - across, 0)))
     line = round(min(max(y - below - 4 * scale, up), height - below))
-    for colour, wide in ((EDGE_BGR, 3 * thickness), (REGION_BGR, thickness)):
-        cv2.putText(picture, text, (left, line), FONT, scale, colour, wide, cv2.LINE_AA)
+    around = [(dx, dy) for dx in (-thickness, 0, thickness) for dy in (-thickness, 0, thickness) if dx or dy]
+    for colour, moves in ((EDGE_BGR, around), (REGION_BGR, [(0, 0)])):
+        for dx, dy in moves:
+            cv2.putText(picture, text, (left + dx, line + dy), FONT, scale, colour, thickness, cv2.LINE_AA)
 
 
 def _arrow(a: Point, b: Point, length: float) -> tuple[Point, Point]:

@@ -10,7 +10,7 @@ import pytest
 
 from centermask_runtime.errors import UsageError
 from centermask_runtime.reference.overlay import PALETTE_BGR
-from centermask_runtime.tracking.counting import Counting
+from centermask_runtime.tracking.counting import Counting, Counts
 from centermask_runtime.tracking.regions import Region
 from centermask_runtime.tracking.regions_file import Regions
 from centermask_runtime.tracking.trails import Trails, draw_regions
@@ -72,6 +72,18 @@ def test_zones_lines_and_an_arrow_to_where_in_is_are_drawn():
         around = picture[y - 2 : y + 3, x - 2 : x + 3]
         assert around.max() > 180 and around.min() < 60, "white on dark, between two pixels"
     assert (picture[190, 95:106] != 128).any() and (picture[210, 95:106] == 128).all(), "in is up"
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_the_white_letters_of_a_region_stand_in_their_dark_edge_to_the_last_one(scale):
+    line = Region("a gate with a long name", "line", ((150.0 * scale, 120.0), (150.0 * scale, 122.0)))
+    picture = np.full((300 * scale, 400 * scale, 3), 128, np.uint8)
+    draw_regions(picture, [Counts(line)])
+    letters = picture[:110, :, 0]
+    white, dark = (np.flatnonzero(found.any(0)) for found in (letters > 200, letters < 80))
+    for end in (0, -1):
+        assert abs(white[end] - dark[end]) <= 3 * scale
+    assert dark[0] < white[0] and white[-1] < dark[-1]
 
 
 def test_a_length_that_makes_no_sense_is_one_sentence():

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A live camera on this machine: H.264 in MPEG-TS over HTTP, in real time; it can be cut, stall, change its size."""
+"""A live camera on this machine, over HTTP, in real time: H.264 in MPEG-TS, or JPEG pictures as web cameras send them.
+
+It can be cut, stall, change its size.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,23 @@ from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import av
+import cv2
 import numpy as np
 
 FPS = 25
 
 
-class LiveServer:
-    """Every frame is of one colour, so that it tells its stream. Requests get no length, as live streams do."""
+BOUNDARY = "picture"
 
-    def __init__(self, colour=(0, 0, 255), size_hw=(48, 64), port=0):
-        self.colour, self.size_hw = colour, size_hw
+
+class LiveServer:
+    """Every frame is of one colour, so that it tells its stream. Requests get no length, as live streams do.
+
+    jpeg_fps: how many JPEG pictures per second it sends, instead of MPEG-TS.
+    """
+
+    def __init__(self, colour=(0, 0, 255), size_hw=(48, 64), port=0, jpeg_fps=None):
+        self.colour, self.size_hw, self.jpeg_fps = colour, size_hw, jpeg_fps
         self.stalled, self.code = False, 200
         self.cut = threading.Event()
         self.requests = 0
@@ -29,11 +39,13 @@ class LiveServer:
             def do_GET(self):
                 server.requests += 1
                 self.send_response(server.code)
-                self.send_header("Content-Type", "video/mp2t")
+                kind = "video/mp2t" if jpeg_fps is None else f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+                self.send_header("Content-Type", kind)
                 self.end_headers()
                 if server.code == 200:
                     with contextlib.suppress(OSError, av.FFmpegError):
-                        server.film(self.wfile)
+                        film = server.film if jpeg_fps is None else server.photograph
+                        film(self.wfile)
 
             def log_message(self, *_):
                 pass
@@ -67,6 +79,16 @@ class LiveServer:
                 file.flush()
                 number += 1
                 time.sleep(max(0.0, begun + number / FPS - time.monotonic()))
+
+    def photograph(self, file):
+        """JPEG pictures, which have no times, until the connection is cut or somebody is gone."""
+        self.cut.clear()
+        while not self.cut.is_set():
+            picture = cv2.imencode(".jpg", np.full((*self.size_hw, 3), self.colour, np.uint8))[1].tobytes()
+            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+            file.write(head.encode() + picture + b"\r\n")
+            file.flush()
+            time.sleep(1 / self.jpeg_fps)
 
     def close(self):
         self.cut.set()

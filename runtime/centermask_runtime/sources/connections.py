@@ -32,6 +32,7 @@ from centermask_runtime.sources.options import SourceOptions
 
 CLOCK_S = 2.0  # how far a stream's clock may be from ours before it is set anew
 MOST_FPS = 1000
+NO_CLOCK = ("mpjpeg", "mjpeg", "mjpeg_2000", "image2pipe", "jpeg_pipe")  # pictures one after the other, without times
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class _Address:
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "SLICE" if options.realtime else "AUTO"  # threads by frames are late by as many
         rate = self._stream.average_rate or self._stream.guessed_rate
-        self.fps = Fraction(rate) if rate and rate <= MOST_FPS else None
+        self._arrives = address and self._container.format.name in NO_CLOCK  # FFmpeg's 25 per second are made up
+        self.fps = Fraction(rate) if rate and rate <= MOST_FPS and not self._arrives else None
         self.file = None if address else Path(source)
         self._tally = Tally()
 
@@ -90,6 +92,7 @@ class _Address:
     def pictures(self) -> Iterator[Picture | None]:
         av = pyav("reading a stream")
         first_s: float | None = None
+        begun = time.monotonic()
         number, fps = 0, self.fps or Fraction(25)
         try:
             for picture in pictures(self._container, self._stream, self._tally):
@@ -98,6 +101,8 @@ class _Address:
                     continue
                 time_s = time_of(picture, self._stream)
                 own_s = float(number / fps) if time_s is None else time_s
+                if self._arrives:
+                    own_s = time.monotonic() - begun
                 first_s = own_s if first_s is None else first_s
                 number += 1
                 yield Picture(own_s - first_s, lambda picture=picture: to_bgr(picture))  # type: ignore[misc]

@@ -8,13 +8,13 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.images import is_pil_image
-from centermask_runtime.sources.addresses import address_name, answer_of, is_address, public, scheme_of
+from centermask_runtime.sources.addresses import Encoded, address_name, answer_of, is_address, public, scheme_of
 from centermask_runtime.sources.arrays import ArraySource
 from centermask_runtime.sources.decoding import open_container
 from centermask_runtime.sources.files import FileSource, common_root
@@ -27,7 +27,11 @@ from centermask_runtime.sources.source import Frame, Source
 from centermask_runtime.sources.streams import StreamsSource
 from centermask_runtime.sources.video import VideoSource
 
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
 STDIN = "-"
+WEB = ("http", "https")
 
 
 def open_source(source: Any, options: SourceOptions | None = None) -> Source:
@@ -72,10 +76,12 @@ def _is_number(source: Any) -> bool:
 def _of_words(words: list[str | Path | int], options: SourceOptions) -> Source:
     if words == [STDIN]:
         return SequenceSource(_as_they_come(options), "stdin")
+    several = len(words) > 1
     streams = streams_of(words)
+    if streams is None and several and all(_is_endless(word) for word in words):
+        streams = [str(word) for word in words]
     if streams is not None:
         return StreamsSource(streams, options)
-    several = len(words) > 1
     found = [parts_of(word, alone=not several) for word in words]
     parts = [part for parts in found for part in parts.parts]
     left_out = tuple(path for parts in found for path in parts.left_out)
@@ -116,18 +122,40 @@ def _open_one(part: Part, options: SourceOptions, names: FrameNames, root: Path 
         below = path.relative_to(root) if root is not None and path.is_relative_to(root) else Path(path.name)
         return VideoSource(path, options, name=names.of_video(below.with_suffix("").as_posix()))
     assert part.address is not None
-    if scheme_of(part.address) in ("http", "https"):
-        answer = answer_of(part.address)
-        if answer.image is not None:
-            return ArraySource([answer.image], Path(address_name(part.address)).stem, names)
-        container = open_container(part.address)
-        endless = container.duration is None and (not answer.has_end or container.format.name == "hls")
-        if not endless:
-            name = names.of_video(Path(address_name(part.address)).stem)
-            return VideoSource(part.address, options, name=name, container=container)
-        container.close()
-        return StreamsSource([part.address], options)
-    return VideoSource(part.address, options)
+    if scheme_of(part.address) not in WEB:
+        return VideoSource(part.address, options)
+    found = _behind(part.address)
+    if found is None:
+        return StreamsSource([part.address], options, names)
+    name = Path(address_name(part.address)).stem
+    if isinstance(found, Encoded):
+        return ArraySource([found], name, names)
+    return VideoSource(part.address, options, name=names.of_video(name), container=found)
+
+
+def _behind(address: str) -> Encoded | InputContainer | None:
+    """The image or the video at an address of the web; None for a stream, which has no end. Raises DataError."""
+    answer = answer_of(address)
+    if answer.image is not None:
+        return answer.image
+    container = open_container(address)
+    if container.duration is not None or (answer.has_end and container.format.name != "hls"):
+        return container
+    container.close()
+    return None
+
+
+def _is_endless(word: str | Path | int) -> bool:
+    """Whether it is a stream of the web. What does not answer is none: it is told when it is its turn."""
+    if not isinstance(word, str) or not is_address(word) or scheme_of(word) not in WEB:
+        return False
+    try:
+        found = _behind(word)
+    except DataError:
+        return False
+    if found is not None and not isinstance(found, Encoded):
+        found.close()
+    return found is None
 
 
 def _as_they_come(options: SourceOptions) -> Iterator[Opener]:

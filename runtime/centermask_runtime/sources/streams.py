@@ -28,9 +28,11 @@ class StreamsSource(Closing):
     and counted; a file's waits.
     """
 
-    def __init__(self, streams: Sequence[str | int], options: SourceOptions | None = None) -> None:
-        options = options or SourceOptions()
-        names = FrameNames()
+    def __init__(
+        self, streams: Sequence[str | int], options: SourceOptions | None = None, names: FrameNames | None = None
+    ) -> None:
+        """names: that sources before this one have taken from."""
+        options, names = options or SourceOptions(), names or FrameNames()
         self._stop = threading.Event()
         self._streams = [LiveStream(one, names.of_video(_name_of(one)), options, self._stop) for one in streams]
         errors = _at_once([stream.connect for stream in self._streams])

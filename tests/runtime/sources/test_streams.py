@@ -51,6 +51,30 @@ def test_a_stream_is_read_in_real_time_with_its_times():
     assert steps == pytest.approx(1 / FPS, abs=2e-3) and frames[3].source.size_hw == (48, 64)
 
 
+def test_jpeg_pictures_of_a_web_camera_have_the_times_at_which_they_come():
+    with LiveServer(jpeg_fps=5) as server, open_source(server.url, SourceOptions(max_frames=8)) as source:
+        times = [frame.time_s for frame in source]
+    assert source.info.fps is None, "FFmpeg says 25, which nobody sent"
+    assert times[0] == 0 and np.all(np.diff(times) > 0) and times[-1] > 5 / 5, "at 25 per second they took 0.28 s"
+
+
+def test_several_addresses_of_the_web_without_an_end_are_read_at_once():
+    with LiveServer(RED) as one, LiveServer(GREEN) as other, open_source([one.url, other.url]) as source:
+        assert [part.name for part in source.info.parts] == ["127.0.0.1_camera", "127.0.0.1_camera_2"]
+        frames = taken(source, lambda frames: len({frame.source.name for frame in frames}) == 2)
+    for frame in frames:
+        assert is_of(frame, GREEN if frame.source.name.endswith("_2") else RED)
+
+
+def test_streams_of_the_web_among_files_come_in_turn_each_under_its_name(tmp_path):
+    write_video(tmp_path / "a.mp4", count=1)
+    with LiveServer() as server:
+        words = [str(tmp_path / "a.mp4"), server.url, server.url]
+        with open_source(words, SourceOptions(max_frames=2)) as source:
+            names = [frame.source.name for frame in source]
+    assert names == ["a", *["127.0.0.1_camera"] * 2, *["127.0.0.1_camera_2"] * 2]
+
+
 def test_a_stream_that_is_cut_comes_back_in_another_size_and_time_goes_on():
     told = []
     with LiveServer() as server, open_source(server.url, SourceOptions(notice=told.append)) as source:

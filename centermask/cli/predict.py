@@ -83,7 +83,7 @@ def predict(
         task = progress.add_task("predict", total=total, note="")
 
         def told(result: Result) -> None:
-            progress.update(task, advance=1, note=f"{result.frame.name}: {len(result.instances)} objects")
+            progress.update(task, advance=1, note=f"{result.frame.name}: {counted(len(result.instances), 'object')}")
             output.refresh()
 
         summary.output = output.folder

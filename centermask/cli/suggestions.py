@@ -69,6 +69,12 @@ OPTIONS_ELSEWHERE = {  # what it is called elsewhere -> what it is called here, 
     "--view-img --view --display --imshow": "--show",
     "--resume --continue": "--skip-done",
     "--vcodec --video-codec --fourcc": "--codec",
+    "--frames --limit --vframes --frame-limit": "--max-frames",
+    "--stride --every --frame-skip --skip-frames": "--vid-stride",
+    "--ss --from": "--start",
+    "--zones --lines --polygons --roi": "--regions",
+    "--max-age --track-buffer": "--gap",
+    "--min-hits": "--confirm",
     "--silent": "--quiet",
 }
 
@@ -85,7 +91,16 @@ WITH_A_MODEL = {  # what other tools have where they run a model, and what to do
     "--imgsz --img-size --img": "The input size is fixed in the model: centermask export --imgsz makes another.",
     "--half --fp16 --int8": "The precision is fixed in the model: centermask export makes another.",
     "--augment --tta": "There is no test-time augmentation.",
+    "--tracker --tracking-method": "centermask track gives objects their ids.",
+    "--persist": "centermask track gives objects their ids.",
+    "--stream --stream-buffer": "Frames always come one by one; --realtime takes always the newest one of a stream.",
     "--task --mode": "Instance segmentation is the only task, and what to do is the command's name.",
+}
+
+WITH_TRACKS = {  # what other tools have where they track, and what to do instead
+    "--tracker --tracking-method": "There is one kind of tracking; --gap, --confirm and --start-conf are its options.",
+    "--persist": "One run keeps its ids; in Python a Tracker keeps them in a loop of your own.",
+    "--skip-done --resume --continue": "Ids depend on all frames before, so a run that tracks begins anew.",
 }
 
 WITH_A_CONFIG = {  # what other tools have where they train, and the key of the config
@@ -110,16 +125,18 @@ def unknown_command(name: str, known: Sequence[str]) -> str:
 def unknown_option(option: str, command: click.Command) -> str:
     """The sentence about an option that a command does not have."""
     known = [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+    written, option = option, option.replace("_", "-")
     for words, candidates in OPTIONS_ELSEWHERE.items():
         here = [name for name in candidates.split() if name in known]
         if option in words.split() and here:
-            return f"No such option '{option}'. Did you mean {' or '.join(here)}?"
+            return f"No such option '{written}'. Did you mean {' or '.join(here)}?"
     elsewhere = (WITH_A_CONFIG if "--set" in known else {}) | (WITH_A_MODEL if {"--model", "--conf"} & {*known} else {})
+    elsewhere |= WITH_TRACKS if "--confirm" in known else {}
     for words, sentence in elsewhere.items():
         if option in words.split():
-            return f"No such option '{option}'. {sentence}"
+            return f"No such option '{written}'. {sentence}"
     near = _alike(option, [name for name in known if name.startswith("--")])
-    return f"No such option '{option}'." + (f" Did you mean {near}?" if near else "")
+    return f"No such option '{written}'." + (f" Did you mean {near}?" if near else "")
 
 
 def wrong_form(arguments: Sequence[str], command: click.Command) -> str | None:

@@ -101,7 +101,9 @@ def track(
                 nonlocal tracks
                 assert result.instances.ids is not None
                 tracks = max(tracks, int(result.instances.ids.max(initial=0)))  # they count from 1
-                progress.update(task, advance=1, note=f"{result.frame.name}: {len(result.instances)} objects")
+                progress.update(
+                    task, advance=1, note=f"{result.frame.name}: {counted(len(result.instances), 'object')}"
+                )
                 output.refresh()
 
             tracked = Tracked(zones, trail, counts_every, rate)

@@ -147,9 +147,10 @@ class CenterMask(Closing):
         where its batch allows. A folder, a pattern such as "photos/*.jpg", a list file, a video, a camera's number, the
         address of a stream, or any other iterable of arrays gives Results, which come one by one; an array must stay as
         it is until its result is there. options: which frames of a video or a stream, see SourceOptions.
-        Raises DataError for what cannot be read and for arrays that are no frames, UsageError after close().
+        Raises DataError for what cannot be read and for arrays that are no frames, UsageError after close() and for
+        an option that there is not.
         """
-        pipeline = self._pipeline.get()
+        pipeline, chosen = self._pipeline.get(), SourceOptions.of(options)
         if isinstance(source, (np.ndarray, Nv12Frame)) or is_pil_image(source):
             return pipeline(_frame(source, pipeline.spec.values))
         if isinstance(source, (list, tuple)):
@@ -160,7 +161,7 @@ class CenterMask(Closing):
         if windows is not None and isinstance(pipeline, TiledPipeline):
             with windows:
                 return pipeline(windows)
-        opened = open_source(source, SourceOptions(**options))
+        opened = open_source(source, chosen)
         if not isinstance(source, (str, Path)) or not is_one_image(source, opened):
             return Results(pipeline, opened)
         with opened:
@@ -190,7 +191,7 @@ class CenterMask(Closing):
 
     def results(self, source: Any, **options: Unpack[SourceWords]) -> Results:
         """What a call gives, but Results in every case: also of one picture and of a list."""
-        return Results(self._pipeline.get(), open_source(source, SourceOptions(**options)))
+        return Results(self._pipeline.get(), open_source(source, SourceOptions.of(options)))
 
     def track(
         self,
@@ -219,7 +220,7 @@ class CenterMask(Closing):
         elif not isinstance(regions, Regions | None):
             raise UsageError(f"regions must be the path of a file, or Regions, not {type(regions).__name__}.")
         pipeline, seconds = self._pipeline.get(), number("trail", trail, 0, LONGEST_TRAIL_S)
-        opened = open_source(source, SourceOptions(**options))
+        opened = open_source(source, SourceOptions.of(options))
         try:
             fps = float(opened.info.fps or USUAL_FPS)
             tracker = Tracker(gap=gap, confirm=confirm, start_conf=start_conf, by_class=by_class, fps=fps)

@@ -53,7 +53,9 @@ class Summary:
     output: Path | None = None  # the folder of the results, where there is one
     frames: int = 0
     objects: int = 0
-    times_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))  # of a frame, as `fps` counts them
+    times_ms: deque[float] = field(  # of a frame, as `fps` counts them
+        default_factory=lambda: deque(maxlen=LATEST), repr=False
+    )
     skipped: list[str] = field(default_factory=list)  # a sentence per input that could not be read
 
     @property

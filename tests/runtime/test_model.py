@@ -8,6 +8,7 @@ import http.server
 import multiprocessing
 import os
 import pickle
+import re
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -377,6 +378,24 @@ def test_what_is_no_picture_is_refused_in_one_sentence(model, source, kind, sent
     with pytest.raises(kind, match=sentence) as refused:
         model(source)
     assert "--" not in str(refused.value) and str(refused.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ("conf", r"CenterMask\(model, conf=\.\.\.\)"),
+        ("stream", "come one by one"),
+        ("save", r"save\(folder\)"),
+        ("fancy", r"and not 'fancy'\."),
+    ],
+)
+def test_an_option_that_calls_of_other_libraries_have_is_refused_for_a_picture_and_a_folder(
+    model, pictures, folder, option, advice
+):
+    for call, source in ((model, pictures[0]), (model, folder), (model.results, folder), (model.track, folder)):
+        with pytest.raises(UsageError, match=rf"A call takes vid_stride, .*'{option}'.*") as refused:
+            call(source, **{option: 0.5})
+        assert re.search(advice, str(refused.value))
 
 
 def test_an_iterable_of_something_else_is_refused_at_that_picture(model, pictures):

@@ -145,7 +145,9 @@ def image_behind(source: str | Path, values: ValueRange | None = None) -> NDArra
         return read_image(source, values=values)
     image = image_at(str(source), values)
     if image is None:
-        raise DataError(f"{public(source)} is no image, and a list is of images: call the model on each video.")
+        raise DataError(
+            f"{public(source)} is no image, and a list is of images: call the model's results() on such a list."
+        )
     return image
 
 

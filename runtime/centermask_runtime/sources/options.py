@@ -4,13 +4,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
 from centermask_runtime.arguments import number, whole
-from centermask_runtime.errors import UsageError
+from centermask_runtime.errors import UsageError, shown
 
 Transport = Literal["tcp", "udp"]
+
+AT_OPENING = "it is given where the model is opened, CenterMask(model, {name}=...)"
+ELSEWHERE = {  # keyword arguments that other libraries' calls have, and what to do here
+    **{
+        name: AT_OPENING.format(name=name)
+        for name in ("conf", "classes", "max_det", "mask_threshold", "device", "threads", "tile", "overlap")
+    },
+    "stream": "results of videos always come one by one",
+    "save": "results have save(folder)",
+    "persist": "one call of track keeps its ids, and a Tracker keeps them in a loop of your own",
+    "tracker": "there is one kind of tracking",
+}
 
 
 class SourceWords(TypedDict, total=False):
@@ -57,6 +69,16 @@ class SourceOptions:
             number("give_up", self.give_up, 0, 1e9)
         if self.transport not in ("tcp", "udp"):
             raise UsageError(f"transport must be tcp or udp, not {self.transport!r}.")
+
+    @classmethod
+    def of(cls, words: SourceWords) -> SourceOptions:
+        """Those of a call's keyword arguments. Raises UsageError for one that there is not, as other libraries have."""
+        known = [one.name for one in fields(cls)]
+        other = next((word for word in words if word not in known), None)
+        if other is not None:
+            advice = f"; {ELSEWHERE[other]}" if other in ELSEWHERE else ""
+            raise UsageError(f"A call takes {', '.join(known)}, and not {shown(other)!r}{advice}.")
+        return cls(**words)
 
     def is_over(self, time_s: float) -> bool:
         """Whether a frame of this time and all after it are too late."""

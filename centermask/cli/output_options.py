@@ -93,7 +93,7 @@ def _options(name: str, jobs: bool) -> list[Callable[[Command], Command]]:
         click.option("--show", is_flag=True, help="Show drawn frames in a window or, without a display, on a page."),
     ]  # fmt: skip
     if jobs:
-        text = "Go on with a folder that was begun with this option."
+        text = "Leave out the images that are done in --output, a folder that was begun with this option."
         options.append(click.option("--skip-done", is_flag=True, help=text))
     return options
 

@@ -81,7 +81,10 @@ _OPTIONS = (
     click.option("--vid-stride", type=click.IntRange(min=1), default=1, help="Take each N-th frame of a video."),
     click.option("--start", type=Seconds(), default=0.0, help="Of a video: begin there, as 90 or 1:30."),
     click.option("--end", type=Seconds(), help="Of a video or stream: end there."),
-    click.option("--max-frames", type=click.IntRange(min=1), help="At most so many frames of each source."),
+    click.option(
+        "--max-frames", type=click.IntRange(min=1),
+        help="At most so many frames of each source (of a stream with those that were dropped).",
+    ),
     click.option("--realtime", is_flag=True, help="Of streams, always the newest frame; late ones are dropped."),
     click.option(
         "--stall", type=click.FloatRange(min=0.1), default=10.0, show_default=True, metavar="SECONDS",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 import click
@@ -13,6 +15,7 @@ from centermask.version import __version__
 from centermask_runtime.errors import CenterMaskError
 from centermask_runtime.interrupt import Terminated
 
+NO_STDOUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO)  # full, closed, or gone
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and 128 + SIGTERM, as shells have it
 
 
@@ -37,6 +40,12 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        if "--debug" in arguments or error.filename is not None or error.errno not in NO_STDOUT:
+            raise
+        click.echo(f"Error: The standard output cannot be written on ({error.strerror}): see where it goes.", err=True)
+        _leave_stdout()
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt) as stopped:
         click.echo("Stopped.", err=True)
         first = stopped.__cause__ or stopped  # click makes an Abort of it
@@ -45,4 +54,18 @@ def main(arguments: list[str] | None = None) -> None:
         if "--debug" in arguments:
             raise
         click.echo(f"Error: {error}", err=True)
+        _leave_stdout()
         sys.exit(error.exit_code)
+
+
+def _leave_stdout() -> None:
+    """Where it cannot be written on, what is left for it goes: Python would try once more at its end and say so."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        if nothing != sys.stdout.fileno():
+            os.dup2(nothing, sys.stdout.fileno())
+            os.close(nothing)

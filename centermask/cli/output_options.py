@@ -15,7 +15,7 @@ import click
 
 from centermask.opening import find_model
 from centermask_runtime.closing import Closing
-from centermask_runtime.errors import UsageError, counted
+from centermask_runtime.errors import UsageError, counted, shown
 from centermask_runtime.reference.overlay import MOST_LABELS, DrawStyle
 from centermask_runtime.sinks.codecs import CODECS, DEFAULT_CODEC
 from centermask_runtime.sinks.job import Job, model_digest
@@ -135,6 +135,8 @@ class Destination(Closing):
                 raise UsageError("--output - and --json both print on stdout: leave one out.")
             if self.skip_done:
                 raise UsageError("--skip-done goes on with a folder, and --output - writes into none: name a folder.")
+        elif self.output == "":
+            raise UsageError("--output is empty text: name a folder, or - for the standard output.")
         elif self.skip_done and self.output is None:
             raise UsageError("--skip-done needs --output, the folder to begin or to go on with.")
 
@@ -201,7 +203,7 @@ class Destination(Closing):
             return "results on the standard output"
         were = "were" if self.before > 1 else "was"
         before = f"; {counted(self.before, 'frame')} {were} done before" if self.before else ""
-        return f"results in {self.folder}{before}"
+        return f"results in {shown(self.folder)}{before}"
 
     def close(self) -> None:
         """Gives the folder free."""

@@ -21,7 +21,7 @@ from centermask.cli.source_options import (
 from centermask.cli.tables import bar
 from centermask.opening import open_pipeline
 from centermask_runtime.device import Device
-from centermask_runtime.errors import counted
+from centermask_runtime.errors import counted, shown
 from centermask_runtime.large_images import save_large
 from centermask_runtime.pipeline.frame import FramePipeline
 from centermask_runtime.pipeline.tiles import TiledPipeline
@@ -83,7 +83,9 @@ def predict(
         task = progress.add_task("predict", total=total, note="")
 
         def told(result: Result) -> None:
-            progress.update(task, advance=1, note=f"{result.frame.name}: {counted(len(result.instances), 'object')}")
+            progress.update(
+                task, advance=1, note=f"{shown(result.frame.name)}: {counted(len(result.instances), 'object')}"
+            )
             output.refresh()
 
         summary.output = output.folder

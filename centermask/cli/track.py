@@ -22,7 +22,7 @@ from centermask.cli.tables import bar
 from centermask.opening import open_pipeline
 from centermask_runtime.arguments import number
 from centermask_runtime.device import Device
-from centermask_runtime.errors import UsageError, counted
+from centermask_runtime.errors import UsageError, counted, shown
 from centermask_runtime.pipeline.tiling import Tiling
 from centermask_runtime.predict import Result, Summary, run
 from centermask_runtime.sinks.outputs import COUNTS
@@ -102,7 +102,7 @@ def track(
                 assert result.instances.ids is not None
                 tracks = max(tracks, int(result.instances.ids.max(initial=0)))  # they count from 1
                 progress.update(
-                    task, advance=1, note=f"{result.frame.name}: {counted(len(result.instances), 'object')}"
+                    task, advance=1, note=f"{shown(result.frame.name)}: {counted(len(result.instances), 'object')}"
                 )
                 output.refresh()
 
@@ -125,7 +125,7 @@ def track(
     click.echo(
         f"{counted(tracks, 'track')} of {counted(summary.objects, 'object')} in {counted(summary.frames, 'frame')}, "
         f"{summary.fps:.1f} FPS of the pipeline on {description}; {output.said}"
-        f"{'' if zones is None or output.folder is None else f', counts in {output.folder / COUNTS}'}",
+        f"{'' if zones is None or output.folder is None else f', counts in {shown(output.folder / COUNTS)}'}",
         err=as_json or output.folder is None,
     )
     if as_json:

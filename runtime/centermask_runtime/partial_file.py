@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
 from centermask_runtime.closing import AllOrNothing
 from centermask_runtime.errors import CenterMaskError, DiskFullError, UsageError, first_line
 
+LONGEST_NAME = 240  # bytes of a temporary name and what is put to it: file systems take 255
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, the largest size of a file
 
 
@@ -22,7 +24,7 @@ class PartialFile(AllOrNothing):
     def __init__(self, path: str | Path, *, durable: bool = False) -> None:
         self.path = Path(path)
         self.durable = durable
-        self.partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self.partial = _partial_of(self.path)
         try:
             if self.path.is_dir():
                 raise IsADirectoryError("it is a folder")
@@ -55,6 +57,14 @@ class PartialFile(AllOrNothing):
 
     def discard(self) -> None:
         self.partial.unlink(missing_ok=True)
+
+
+def _partial_of(path: Path) -> Path:
+    """The temporary name; of a long name only a part and a sum, as file systems take no longer one."""
+    name, end = path.name, f".{os.getpid()}.partial"
+    if len(os.fsencode(name)) + len(end) > LONGEST_NAME:
+        name = f"{name[:20]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return path.with_name(f".{name}{end}")
 
 
 def write_whole(path: str | Path, content: bytes, *, durable: bool = False) -> None:

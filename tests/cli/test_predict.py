@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -135,3 +137,54 @@ def test_a_signal_finishes_the_files_with_what_there_is(tmp_path, number, code):
         assert len(list(video)) == count > 0 and video.skipped == []
     assert len(results(tmp_path / "out")["images"]) == count
     assert re.search(r"127\.0\.0\.1_camera: \d+ frames, \d+ dropped, 0 damaged, 1 connection", said)
+
+
+NOT_UTF_8 = os.fsdecode(b"\xff\xfe")  # as old archives and other machines name files
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_names_that_are_no_text_are_written_and_told(pictures, tmp_path):
+    named = tmp_path / "in" / f"{NOT_UTF_8}[/b]\n.png".replace("/", "")
+    named.parent.mkdir()
+    pictures[0].rename(named)
+    kinds = "coco,jsonl,csv,yolo,masks,crops,geojson"
+    command = [sys.executable, "-m", "centermask", "predict", named, "--model", tiny_onnx(), "--results", kinds]
+    done = subprocess.run(
+        [*command, "--output", tmp_path / f"out{NOT_UTF_8}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert r"out\udcff\udcfe" in done.stdout and (tmp_path / f"out{NOT_UTF_8}" / named.name).exists()
+    (tmp_path / f"out{NOT_UTF_8}" / "predictions.csv").read_text("utf-8")
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a file that is always full")
+@pytest.mark.parametrize("output", ["-", "out"])
+def test_a_standard_output_that_is_full_is_one_sentence(pictures, tmp_path, output):
+    output = output if output == "-" else tmp_path / output
+    command = [sys.executable, "-m", "centermask", "predict", pictures[0], "--model", tiny_onnx(), "--output", output]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment())
+    sentence = "Error: The standard output cannot be written on (No space left on device)"
+    assert done.returncode == 1 and done.stderr.count(sentence) == 1
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert output == "-" or results(output)["annotations"]
+
+
+@pytest.mark.process
+def test_a_standard_output_that_is_closed_is_one_sentence(pictures):
+    command = [sys.executable, "-m", "centermask", "predict", str(pictures[0]), "--model", str(tiny_onnx()), "--output"]
+    shell = f"exec {shlex.join([*command, '-'])} >&-"
+    done = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment())
+    assert done.returncode == 2 and "Error: The standard output is closed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_without_a_name_is_refused(pictures, capsys):
+    code, text = error_of(capsys, "predict", pictures[0], "--model", tiny_onnx(), "--output", "")
+    assert code == 2 and "--output is empty text: name a folder" in text

@@ -53,3 +53,16 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, pla
     with pytest.raises(UsageError, match=f"{place} cannot be written, ({reason}): choose another output"):
         PartialFile(tmp_path / place)
     assert sorted(one.name for one in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "ü" * 125 + ".txt"])
+def test_a_name_as_long_as_a_file_system_takes_is_written(tmp_path, name):
+    with PartialFile(tmp_path / name) as file:
+        file.write(b"whole")
+        assert file.partial.exists() and not (tmp_path / name).exists()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"whole")]
+
+
+def test_long_names_that_begin_alike_have_temporary_names_of_their_own(tmp_path):
+    with PartialFile(tmp_path / ("n" * 250 + "a")) as one, PartialFile(tmp_path / ("n" * 250 + "b")) as other:
+        assert one.partial != other.partial

@@ -57,7 +57,7 @@ class CountsSink(FileSink):
         self._names = tuple(class_names)
         self._counters = BySource(lambda frame: _Counter(Counting(regions, class_names)))
         self._file = PartialFile(path)
-        self._text = self._file.partial.open("w", encoding="utf-8", newline="")
+        self._text = self._file.partial.open("w", encoding="utf-8", errors="backslashreplace", newline="")
         self._rows = csv.writer(self._text, lineterminator="\n")
         self._rows.writerow(HEADER)
         self._unwritten: dict[str, tuple[Frame, list[Counts]]] = {}  # by source, of its last frame

@@ -39,7 +39,11 @@ class CsvSink(FileSink):
         """path: None for the standard output. Raises UsageError when the file cannot be written."""
         self.style: DrawStyle | None = None
         self._output = TextOutput(path)
-        self._output.write(_lines([COLUMNS]))
+        try:
+            self._output.write(_lines([COLUMNS]))
+        except BaseException:
+            self._output.discard()
+            raise
 
     def add(self, frame: Frame, instances: Instances, picture: NDArray[np.uint8] | None = None) -> None:
         """One frame's rows. Raises UsageError where the file is the frame's own, CenterMaskError when it fails."""

@@ -19,6 +19,7 @@ from centermask_runtime.instances import Instances
 from centermask_runtime.partial_file import write_whole
 from centermask_runtime.sinks.frame_files import FrameFileSink
 from centermask_runtime.sources.source import Frame
+from centermask_runtime.tracking.tracker import UNTRACKED
 
 MOST = 65_535  # numbers that a pixel of 16 bits has for objects
 
@@ -36,15 +37,20 @@ class MaskSink(FrameFileSink):
 
 
 def label_image(instances: Instances) -> NDArray[np.uint16]:
-    """The numbers of the objects, uint16 [H, W]. Raises DataError for a number that 16 bits do not hold."""
+    """The numbers of the objects, uint16 [H, W]; objects without a track, of the id UNTRACKED, are left out.
+
+    Raises DataError for a number that 16 bits do not hold.
+    """
     numbers = range(1, len(instances) + 1) if instances.ids is None else instances.ids.tolist()
-    if numbers and not 0 < min(numbers) <= max(numbers) <= MOST:
+    wrong = [number for number in numbers if number != UNTRACKED and not 0 < number <= MOST]
+    if wrong:
         raise DataError(
-            f"An object has the number {max(numbers, key=abs)}, and a mask picture holds 1 to {MOST}: "
-            "take another kind of results."
+            f"An object has the number {wrong[0]}, and a mask picture holds 1 to {MOST}: take another kind of results."
         )
     labels = np.zeros(instances.frame_hw, np.uint16)
     for index in reversed(range(len(instances))):
+        if numbers[index] == UNTRACKED:
+            continue
         x0, y0, x1, y1 = instances.masks.rects[index].tolist()
         labels[y0:y1, x0:x1][instances.masks.crop(index)] = numbers[index]
     return labels

@@ -7,6 +7,7 @@ that a browser begins to play before it has all. Where a full disk stops the wri
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -44,6 +45,18 @@ def put_in_order(fragments: Path, target: Path, frame_ticks: int, aspect: Fracti
                 packet.duration = frame_ticks  # else players leave the last picture out
             packet.stream = streams[packet.stream.index]
             ordered.mux(packet)
+
+
+def require_whole(path: Path) -> None:
+    """Raises OSError where the end of a finished file is missing: FFmpeg is silent when its last bytes find no room."""
+    kinds, end = set(), 0
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for kind, after in _boxes(file, size):
+            kinds.add(kind)
+            end = after
+    if end != size or not {b"moov", b"mdat"} <= kinds:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def cut_to_whole_fragments(path: Path) -> bool:

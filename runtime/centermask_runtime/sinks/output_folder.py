@@ -36,8 +36,9 @@ class OutputFolder(Closing):
         """Raises UsageError where the folder cannot be made, and where another run holds it."""
         self.folder = Path(folder)
         self._lock: IO[str] | None = None
-        self.is_new = not self.folder.exists()
+        self.is_new = False
         try:
+            self.is_new = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
         except BlockingIOError as error:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from centermask_runtime.closing import AllOrNothing
-from centermask_runtime.errors import CenterMaskError
+from centermask_runtime.errors import CenterMaskError, UsageError
 from centermask_runtime.partial_file import PartialFile, writing_error
 
 
@@ -19,19 +19,29 @@ class TextOutput(AllOrNothing):
     """
 
     def __init__(self, path: str | Path | None) -> None:
-        """Raises UsageError when the file cannot be written."""
+        """Raises UsageError when the file cannot be written, or the standard output is closed."""
         self.path = None if path is None else Path(path)
         self._whole = 0  # bytes of whole blocks
         self._failed = False
+        if path is None and sys.stdout is None:
+            raise UsageError(
+                "The standard output is closed, and results were to go there: open it, or choose a folder."
+            )
         if path is not None:
             self._file = PartialFile(path)
             self._stream = self._file.partial.open("wb", buffering=0)
 
     def write(self, block: str) -> None:
         """One block. Raises CenterMaskError when it fails, and BrokenPipeError where nobody reads any more."""
+        block = block.encode(errors="backslashreplace").decode()  # a file's name need not be UTF-8
         if self.path is None:
-            sys.stdout.write(block)
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(block)
+                sys.stdout.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise writing_error(Path("The standard output"), error) from error
             return
         content = memoryview(block.encode())
         try:

@@ -18,7 +18,13 @@ from centermask_runtime.errors import CenterMaskError, DataError
 from centermask_runtime.images import check_frame
 from centermask_runtime.partial_file import PartialFile, writing_error
 from centermask_runtime.sinks.codecs import DEFAULT_CODEC, find_codec
-from centermask_runtime.sinks.mp4_file import IN_FRAGMENTS, TRACK_TICKS, cut_to_whole_fragments, put_in_order
+from centermask_runtime.sinks.mp4_file import (
+    IN_FRAGMENTS,
+    TRACK_TICKS,
+    cut_to_whole_fragments,
+    put_in_order,
+    require_whole,
+)
 from centermask_runtime.sinks.source_sound import SourceSound
 from centermask_runtime.sources.decoding import pyav
 
@@ -144,7 +150,9 @@ class VideoWriter(AllOrNothing):
         try:
             self._mux(None, self._last_pts * TIME_BASE + 1 / self._fps)
             self._container.close()
+            require_whole(self._file.partial)
             put_in_order(self._file.partial, self._ordered, round(1 / self._fps / TIME_BASE), self._aspect)
+            require_whole(self._ordered)
             os.replace(self._ordered, self._file.partial)
         except CenterMaskError:
             self._keep_whole_part()

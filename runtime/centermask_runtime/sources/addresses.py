@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import re
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -27,6 +28,7 @@ from centermask_runtime.value_range import ValueRange
 
 MOST_BYTES = 100 << 20  # of an image
 TIMEOUT_S = 15.0  # for the connection, and for each wait for data
+HEAD_S = 30.0  # until the answer begins, with all redirections
 TOTAL_S = 120.0  # for all of an image
 CHUNK = 1 << 16
 UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # what an address may hold as it is; spaces and letters beyond ASCII may not
@@ -99,7 +101,7 @@ def image_at(address: str, values: ValueRange | None = None) -> NDArray[np.uint8
 def answer_of(address: str) -> Answer:
     """Looks what an http or https address gives. Raises DataError where that cannot be had."""
     try:
-        with urllib.request.urlopen(_request(address), timeout=TIMEOUT_S) as answer:
+        with _asked(_request(address)) as answer:
             content = _read(answer)
             if content is None and answer.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
                 raise DataError(f"{public(address)} is a web page and no image or video: give the image's own address.")
@@ -119,8 +121,30 @@ def answer_of(address: str) -> Answer:
     return Answer(Encoded(content, address), True)
 
 
+def _asked(request: urllib.request.Request) -> http.client.HTTPResponse:
+    """Its answer's head. Raises what urllib does, and TimeoutError where the head takes longer than HEAD_S."""
+    answers: list[http.client.HTTPResponse] = []
+    errors: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            answers.append(urllib.request.urlopen(request, timeout=TIMEOUT_S))
+        except BaseException as error:
+            errors.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)  # no time-out of a socket ends a head that comes byte by byte
+    asking.start()
+    asking.join(HEAD_S)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise TimeoutError(f"it did not answer within {HEAD_S:g} seconds")
+    return answers[0]
+
+
 def _unread(address: str, error: Exception) -> DataError:
-    reason = shown(getattr(error, "reason", None) or error)
+    reason = getattr(error, "reason", None) or error
+    reason = shown(reason.splitlines()[0] if isinstance(reason, str) else reason)
     return DataError(f"{public(address)} cannot be read ({reason}): check the address and the connection.")
 
 
@@ -173,6 +197,8 @@ def _read(answer: http.client.HTTPResponse) -> bytes | None:
         if (len(content) >= HEAD_BYTES or not part) and kind_of(bytes(content[:HEAD_BYTES])) != "image":
             return None
         if not part:
+            if answer.length:
+                raise ConnectionError(f"it ended after {len(content)} of {len(content) + answer.length} bytes")
             break
         if time.monotonic() > end:
             raise TimeoutError(f"not all of it came within {TOTAL_S:g} seconds")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from centermask_runtime.sources.options import SourceOptions
 CLOCK_S = 2.0  # how far a stream's clock may be from ours before it is set anew
 MOST_FPS = 1000
 NO_CLOCK = ("mpjpeg", "mjpeg", "mjpeg_2000", "image2pipe", "jpeg_pipe")  # pictures one after the other, without times
+DEVICES = Path("/dev")
 
 
 @dataclass(frozen=True)
@@ -147,17 +149,23 @@ class _Camera:
         self._capture.release()
 
 
+def _is_device(path: Path) -> bool:
+    return path.name[5:].isdecimal() and path.is_char_device()
+
+
 def _check_device(number: int) -> None:
     """Says what is wrong with a camera in Linux, where its file tells. Raises DataError."""
     if not sys.platform.startswith("linux"):
         return
-    path = Path(f"/dev/video{number}")
+    path = DEVICES / f"video{number}"
     if not path.exists():
-        there = sorted(int(other.name[5:]) for other in path.parent.glob("video*") if other.name[5:].isdecimal())
+        there = sorted(int(other.name[5:]) for other in path.parent.glob("video*") if _is_device(other))
         known = f"there {'is' if len(there) == 1 else 'are'} {', '.join(map(str, there))}" if there else "there is none"
         raise DataError(
             f"There is no camera {number}, {known} on this machine: check its cable, or give another number."
         )
+    if not stat.S_ISCHR(path.stat().st_mode):
+        raise DataError(f"{public(path)} is no camera's device: give another number, or the path where it is a video.")
     try:
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
     except OSError as error:

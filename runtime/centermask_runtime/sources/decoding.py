@@ -56,6 +56,11 @@ def open_container(
     if not container.streams.video or container.format.name == "tty":  # FFmpeg makes pictures of any .txt
         container.close()
         raise DataError(f"{public(source)} has no pictures in it, only sound or data: give a video.")
+    if container.streams.video[0].codec_context is None:
+        container.close()
+        raise DataError(
+            f"{public(source)} has pictures in a codec that is unknown here, or encrypted: encode it as H.264."
+        )
     return container
 
 
@@ -73,13 +78,13 @@ class Tally:
 
     packets: int = 0
     damaged: int = 0  # packets that could not be read or decoded, and pictures that were in part
-    times_s: list[float] = field(default_factory=list)  # of the first and of the last of those, on its clock
+    times_s: list[float] = field(default_factory=list)  # the least and the greatest of those, on its clock
 
     def add(self, time_s: float | None) -> None:
         """One more that is damaged."""
         self.damaged += 1
         if time_s is not None:
-            self.times_s = [self.times_s[0] if self.times_s else time_s, time_s]
+            self.times_s = [min([time_s, *self.times_s]), max([time_s, *self.times_s])]
 
 
 def pictures(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[VideoFrame | None]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +15,7 @@ from centermask_runtime.errors import DataError, UsageError, shown
 from centermask_runtime.image_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, head_of, kind_of, kind_of_file
 from centermask_runtime.sources.addresses import is_address
 
+BYTE_ORDER_MARK = "\ufeff"  # that Windows begins a text with
 PATTERN_SIGNS = "*?["
 STREAMS_SUFFIX = ".streams"  # a list whose entries are read at once
 HEAD = 4096  # bytes that tell a list from other files
@@ -100,14 +101,22 @@ def entries_of(path: Path) -> list[str]:
 
 
 def entries_of_stdin(stream: TextIO | None = None) -> Iterator[str]:
-    """The entries that come on stdin, as they come. Raises UsageError where that is a keyboard."""
+    """The entries that come on stdin, as they come. UsageError: a keyboard; DataError: no text."""
     stream = sys.stdin if stream is None else stream
     if stream is None or stream.isatty():
         raise UsageError("The source - reads paths from stdin, where nothing is: pipe them in, as by `ls *.jpg |`.")
-    yield from _cleaned(stream)
+    there = False
+    try:
+        for entry in _cleaned(line.removeprefix(BYTE_ORDER_MARK) for line in stream):
+            there = True
+            yield entry
+    except UnicodeDecodeError as error:
+        raise DataError(f"stdin is no text in {error.encoding}: write a path or an address on each line.") from error
+    if not there:
+        raise DataError("stdin names nothing: write a path or an address on each line.")
 
 
-def _cleaned(lines: Iterator[str] | list[str] | TextIO) -> Iterator[str]:
+def _cleaned(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         entry = line.strip()
         if entry and not entry.startswith("#"):

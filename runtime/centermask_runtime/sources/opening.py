@@ -77,6 +77,8 @@ def _of_words(words: list[str | Path | int], options: SourceOptions) -> Source:
     if words == [STDIN]:
         return SequenceSource(_as_they_come(options), "stdin")
     several = len(words) > 1
+    if STDIN in words and not os.path.exists(STDIN):
+        raise UsageError(f"The source {STDIN} reads paths from stdin and stands alone: write the others there, too.")
     streams = streams_of(words)
     if streams is None and several and all(_is_endless(word) for word in words):
         streams = [str(word) for word in words]

@@ -10,6 +10,7 @@ from typing import Literal, TypedDict
 from centermask_runtime.arguments import number, whole
 from centermask_runtime.errors import UsageError, shown
 
+MOST_STRIDE, MOST_FRAMES = 10**6, 10**12  # rates and counts of more digits are no numbers for FFmpeg
 Transport = Literal["tcp", "udp"]
 
 AT_OPENING = "it is given where the model is opened, CenterMask(model, {name}=...)"
@@ -58,13 +59,13 @@ class SourceOptions:
     notice: Callable[[str], None] | None = None  # is told, from another thread, when a stream is lost and back
 
     def __post_init__(self) -> None:
-        whole("vid_stride", self.vid_stride, 1)
+        whole("vid_stride", self.vid_stride, 1, MOST_STRIDE)
         number("start", self.start, 0, 1e9)
         number("stall", self.stall, 0.1, 1e6)
         if self.end is not None and number("end", self.end, 0, 1e9) <= self.start:
             raise UsageError(f"The end, {self.end:g} s, must come after the start, {self.start:g} s.")
         if self.max_frames is not None:
-            whole("max_frames", self.max_frames, 1)
+            whole("max_frames", self.max_frames, 1, MOST_FRAMES)
         if self.give_up is not None:
             number("give_up", self.give_up, 0, 1e9)
         if self.transport not in ("tcp", "udp"):

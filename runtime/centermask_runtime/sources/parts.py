@@ -51,6 +51,8 @@ def parts_of(word: Word, *, alone: bool, depth: int = 0) -> Parts:
 
     Raises DataError where nothing is there.
     """
+    if word == "":
+        raise DataError("A source is empty text: name an image, a folder, a pattern, a video or an address.")
     if isinstance(word, str) and is_address(word):
         if scheme_of(word) == "file":
             return parts_of(file_of(word), alone=alone, depth=depth)

@@ -79,9 +79,11 @@ def read_regions(path: str | os.PathLike[str]) -> Regions:
 
 def _parsed(file: Path) -> Any:
     try:
-        if file.is_file() and file.stat().st_size > LARGEST_FILE:
+        with file.open("rb") as stream:
+            content = stream.read(LARGEST_FILE + 1)  # a device has no size, and may have no end
+        if len(content) > LARGEST_FILE:
             raise UsageError(f"{shown(file)} is too large for a file of zones and lines: check the path.")
-        text = file.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{shown(file)} cannot be read ({error.strerror}): check the path.") from error
     except UnicodeDecodeError as error:

@@ -30,7 +30,13 @@ def test_with_track_ids_the_numbers_are_those():
     assert sorted(np.unique(labels).tolist()) == [0, 7, 300, 65_535]
 
 
-@pytest.mark.parametrize("number", [0, -1, 65_536])
+def test_objects_without_a_track_are_left_out():
+    masks = awkward_masks()[:3]
+    labels = label_image(instances_of(masks, ids=np.array([-1, 300, -1])))
+    np.testing.assert_array_equal(labels, np.where(masks[1], 300, 0))
+
+
+@pytest.mark.parametrize("number", [0, -2, 65_536])
 def test_a_number_that_does_not_fit_is_one_sentence(number):
     with pytest.raises(DataError, match=f"An object has the number {number}, and a mask picture holds 1 to 65535"):
         label_image(instances_of(awkward_masks()[:1], ids=np.array([number])))

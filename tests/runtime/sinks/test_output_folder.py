@@ -73,3 +73,8 @@ def test_what_cannot_be_a_folder_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match=r"cannot be written, .*: choose another output"):
         OutputFolder(tmp_path / "file")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    with pytest.raises(UsageError, match="cannot be written, file name too long: choose another output"):
+        OutputFolder(tmp_path / ("x" * 300))

@@ -131,6 +131,33 @@ def test_a_disk_that_is_full_at_once_leaves_nothing(tmp_path):
     assert done.stdout.startswith("DiskFullError") and names_in(tmp_path) == []
 
 
+SHORT = """
+import resource, sys
+from fractions import Fraction
+import numpy as np
+from centermask_runtime.errors import DiskFullError
+from centermask_runtime.sinks.video_writer import VideoWriter
+noise = np.random.default_rng(0)
+writer = VideoWriter(sys.argv[1], (240, 320), Fraction(10))
+for index in range(5):
+    writer.write(noise.integers(0, 255, (240, 320, 3), np.uint8))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    writer.close()
+except DiskFullError as error:
+    print(error)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("space", [0, 2000, 50_000, 150_000])
+def test_a_disk_that_is_full_only_when_a_short_video_is_finished_is_told_and_leaves_no_broken_file(tmp_path, space):
+    command = [sys.executable, "-c", SHORT, str(tmp_path / "v.mp4"), str(space)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "what was whole until then is kept; free some space" in done.stdout and done.stdout.count("\n") == 1
+    assert names_in(tmp_path) == []  # less than one fragment was written
+
+
 def test_nothing_is_left_beside_the_video(tmp_path):
     with VideoWriter(tmp_path / "v.mp4", SIZE_HW, Fraction(10)) as writer:
         writer.write(picture(0))

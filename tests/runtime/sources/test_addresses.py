@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 import urllib.parse
@@ -131,3 +132,51 @@ def test_addresses_and_their_names():
     assert is_address("https://host/a.jpg") and not is_address("folder/a.jpg")
     assert address_name("https://host/a%20b.jpg?x=1#y") == "a b.jpg" and address_name("rtsp://camera") == "camera"
     assert address_name("https://host/..%2F..%2Fsecret.png") == "secret.png"
+
+
+@pytest.fixture
+def answering():
+    """Starts a server that answers each request with bytes as they are, one after the other or all at once."""
+    with contextlib.ExitStack() as stack:
+
+        def start(answer, wait_s=0.0):
+            def serve():
+                with contextlib.suppress(OSError):  # whoever asked has gone
+                    while True:
+                        connection, _ = listening.accept()
+                        with connection:
+                            connection.recv(4096)
+                            for place in range(len(answer)) if wait_s else ():
+                                connection.sendall(answer[place : place + 1])
+                                time.sleep(wait_s)
+                            if not wait_s:
+                                connection.sendall(answer)
+
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            stack.callback(listening.shutdown, socket.SHUT_RDWR)
+            threading.Thread(target=serve, daemon=True).start()
+            return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+        yield start
+
+
+def test_a_head_that_comes_byte_by_byte_has_an_end(answering, monkeypatch):
+    monkeypatch.setattr(addresses, "HEAD_S", 0.3)
+    address = answering(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000, wait_s=0.02)
+    with pytest.raises(DataError, match=r"cannot be read \(it did not answer within 0\.3 seconds\): check the address"):
+        open_source(f"{address}/a.png")
+
+
+def test_an_image_that_breaks_off_is_told_as_that(answering):
+    content = cv2.imencode(".png", picture(3))[1].tobytes()
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    address = answering(head + content[:50])
+    with pytest.raises(DataError, match=rf"cannot be read \(it ended after 50 of {len(content)} bytes\): check"):
+        open_source(f"{address}/a.png")
+
+
+def test_redirections_without_an_end_are_one_sentence_on_one_line(answering):
+    address = answering(b"HTTP/1.1 302 Found\r\nLocation: /a.png\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(DataError, match=r"cannot be read \(.*infinite loop\.?\): check the address") as refused:
+        open_source(f"{address}/a.png")
+    assert "\\n" not in str(refused.value) and "\n" not in str(refused.value)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from centermask_runtime.errors import DataError, UsageError
-from centermask_runtime.sources.listing import entries_of, is_list, is_pattern
+from centermask_runtime.sources.listing import entries_of, entries_of_stdin, is_list, is_pattern
 from centermask_runtime.sources.opening import open_source
 from centermask_runtime.sources.options import SourceOptions
 from tests.support.small_pictures import picture, write_video
@@ -118,3 +118,21 @@ def test_a_file_whose_name_has_a_bracket_is_no_pattern(tmp_path):
     (tmp_path / "a[1].png").write_bytes(b"")
     assert not is_pattern(str(tmp_path / "a[1].png"))
     assert is_pattern(str(tmp_path / "a[1-9].png")) and is_pattern("*.png") and not is_pattern("a.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "stdin names nothing"),
+        (b"\n# no path\r\n", "stdin names nothing"),
+        (b"/tmp/\xff\xfe.png\n", "stdin is no text in utf-8"),
+    ],
+)
+def test_stdin_that_names_nothing_is_one_sentence(content, sentence):
+    with pytest.raises(DataError, match=f"{sentence}: write a path or an address on each line"):
+        list(entries_of_stdin(io.TextIOWrapper(io.BytesIO(content), "utf-8")))
+
+
+def test_a_byte_order_mark_on_stdin_belongs_to_no_path():
+    stream = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa.png\r\n\r\nb.png"), "utf-8")
+    assert list(entries_of_stdin(stream)) == ["a.png", "b.png"]

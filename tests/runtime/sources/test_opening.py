@@ -16,6 +16,7 @@ from PIL import Image
 
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.sources.opening import open_source
+from centermask_runtime.sources.options import SourceOptions
 from tests.support.small_pictures import picture, write_video
 
 
@@ -124,3 +125,19 @@ def test_images_need_no_pyav_and_no_pillow(folder):
     )
     done = subprocess.run([sys.executable, "-c", code, folder / "a.png"], capture_output=True, text=True)
     assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+def test_empty_text_is_no_folder():
+    with pytest.raises(DataError, match="A source is empty text: name an image"):
+        open_source("")
+
+
+def test_stdin_stands_alone(folder):
+    with pytest.raises(UsageError, match="The source - reads paths from stdin and stands alone"):
+        open_source(["-", "-"])
+
+
+@pytest.mark.parametrize("words", [{"vid_stride": 10**20}, {"max_frames": 10**23}])
+def test_counts_beyond_all_videos_are_refused(words):
+    with pytest.raises(UsageError, match="must be a whole number from 1 to"):
+        SourceOptions(**words)

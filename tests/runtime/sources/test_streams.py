@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import threading
 import time
 
@@ -211,3 +213,14 @@ def test_closing_ends_all_threads():
             assert time.monotonic() < end
             time.sleep(0.01)
     assert threading.active_count() <= before + 3  # of the server
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cameras are files in Linux only")
+@pytest.mark.parametrize("make", [lambda path: path.write_bytes(b"x"), lambda path: path.mkdir(), os.mkfifo])
+def test_what_is_called_as_a_camera_and_is_no_device_is_one_sentence(tmp_path, monkeypatch, make):
+    make(tmp_path / "video3")
+    monkeypatch.setattr(connections, "DEVICES", tmp_path)
+    with pytest.raises(DataError, match="video3 is no camera's device: give another number"):
+        open_source(3)
+    with pytest.raises(DataError, match="There is no camera 4, there is none on this machine"):
+        open_source(4)

@@ -13,6 +13,7 @@ import pytest
 
 from centermask_runtime.errors import DataError, UsageError
 from centermask_runtime.sinks.video_writer import VideoWriter
+from centermask_runtime.sources.decoding import Tally
 from centermask_runtime.sources.video import VideoSource
 from tests.support.small_pictures import SIZE_HW, picture, write_video
 
@@ -170,3 +171,21 @@ def test_without_pyav_a_sentence_says_what_to_install(tmp_path, monkeypatch):
         VideoSource(path)
     with pytest.raises(UsageError, match=r"^av is needed for writing a video: pip install 'centermask\[video\]'\.$"):
         VideoWriter(tmp_path / "w.mp4", SIZE_HW, Fraction(10))
+
+
+@pytest.mark.parametrize("codec", [b"zzzz", b"encv"])
+def test_a_codec_that_nobody_knows_is_one_sentence(tmp_path, codec):
+    path = write_video(tmp_path / "v.mp4")
+    before, _, after = path.read_bytes().rpartition(b"avc1")
+    path.write_bytes(before + codec + after)
+    with pytest.raises(
+        DataError, match=r"v\.mp4 has pictures in a codec that is unknown here, or encrypted: encode it"
+    ):
+        VideoSource(path)
+
+
+def test_the_places_of_damage_are_told_from_the_first_to_the_last():
+    tally = Tally()
+    for time_s in (0.3, None, 0.5, 0.2):
+        tally.add(time_s)
+    assert tally.damaged == 4 and tally.times_s == [0.2, 0.5]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -127,3 +128,9 @@ def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path):
     for path, reason in ((tmp_path / "none.yaml", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(UsageError, match=f"cannot be read \\({reason}"):
             read_regions(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="needs a device without an end")
+def test_a_device_without_an_end_is_not_read_to_it():
+    with pytest.raises(UsageError, match="/dev/zero is too large for a file of zones and lines"):
+        read_regions("/dev/zero")

@@ -23,7 +23,7 @@ PACKAGES = {  # of pyproject.toml: what the base install has, and each extra
     "train": (
         "torch",
         "lightning-fabric",
-        "huggingface_hub",
+        "huggingface-hub",
         "pycocotools",
         "safetensors",
         "scipy",

@@ -123,7 +123,7 @@ COMMANDS = {  # in the order in which they are listed
     ),
     "demo": Row(
         "centermask.cli.demo",
-        "Take a released model all the way on the sample pictures",
+        "Take the released models all the way on the sample pictures",
         ("centermask demo", "centermask demo --output nuclei"),
     ),
 }

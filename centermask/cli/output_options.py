@@ -20,7 +20,7 @@ from centermask_runtime.reference.overlay import MOST_LABELS, DrawStyle
 from centermask_runtime.sinks.codecs import CODECS, DEFAULT_CODEC
 from centermask_runtime.sinks.job import Job, model_digest
 from centermask_runtime.sinks.live_view import LiveSink
-from centermask_runtime.sinks.output_folder import OutputFolder
+from centermask_runtime.sinks.output_folder import OutputFolder, missing
 from centermask_runtime.sinks.outputs import (
     DEFAULT_RESULTS,
     KINDS,
@@ -230,6 +230,7 @@ def _free_folder(parent: Path, name: str) -> OutputFolder:
     number = 1
     while True:
         path = parent / (name if number == 1 else f"{name}{number}")
+        made = missing(path)
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -238,5 +239,5 @@ def _free_folder(parent: Path, name: str) -> OutputFolder:
             return OutputFolder(path)  # says what is wrong
         else:
             held = OutputFolder(path)
-            held.is_new = True
+            held.made = made
             return held

@@ -38,9 +38,13 @@ def test_options_of_the_command_are_offered():
     assert offered("centermask predict --sour") == {"--source"}
 
 
-@pytest.mark.parametrize("line", ["centermask predict --model ", "centermask compare ", "centermask train --weights "])
+@pytest.mark.parametrize("line", ["centermask predict --model ", "centermask compare "])
 def test_released_models_are_offered(line):
     assert offered(line) == set(released_models()) and released_models()
+
+
+def test_a_training_is_offered_starting_weights_too():
+    assert offered("centermask train --weights ") == {"none", "imagenet", "coco-person", *released_models()}
 
 
 @pytest.mark.parametrize("line", ["centermask train --config ", "centermask model "])

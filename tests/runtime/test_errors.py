@@ -18,6 +18,7 @@ def test_each_kind_has_its_exit_code_as_the_table_says():
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, CenterMaskError)
     }
+    assert found.pop("DiskFullError") == CenterMaskError.exit_code  # a kind of the first, and its code
     assert said == found and len(found) == 5
 
 

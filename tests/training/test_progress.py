@@ -172,7 +172,9 @@ def test_an_epoch_without_validation_has_no_ap(plan):
 
 
 def train(folder: Path, output: Path, *options: str) -> list[str]:
-    arguments = ("--config", folder / "tiny.yaml", "--data", folder, "--device", "cpu", "--output", output)
+    arguments = (
+        "--config", folder / "tiny.yaml", "--data", folder, "--device", "cpu", "--output", output, "--weights", "none"
+    )  # fmt: skip
     return [sys.executable, "-m", "centermask", "train", *map(str, arguments), "--no-plots", *options]
 
 
@@ -191,7 +193,8 @@ def test_a_training_whose_output_is_a_file_tells_how_it_goes_from_the_first_step
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=200)
-    place, rate, doubt, step, first_epoch, *_ = log.read_text().splitlines()
+    start, place, rate, doubt, step, first_epoch, *_ = log.read_text().splitlines()
+    assert start == "Starts from random weights."
     assert place == f"{tmp_path / 'tiny'}: 900 steps in 300 epochs, batch 2, on cpu"
     assert rate == "Learning rate 0.0005: train.lr 0.001 is for batch 4, not 2."
     assert doubt.startswith("900 steps from random weights may find nothing: start from other weights")
@@ -223,6 +226,6 @@ def test_what_follows_the_last_epoch_is_told_too(folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "3 steps in 1 epoch, batch 2" in lines[0]
+    assert "3 steps in 1 epoch, batch 2" in lines[1]
     last_epoch = max(number for number, line in enumerate(lines) if line.startswith("epoch 1/1  loss"))
     assert re.fullmatch(r"Choosing the mask threshold on \d+ images?\.", lines[last_epoch + 1])

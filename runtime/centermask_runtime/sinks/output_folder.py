@@ -26,6 +26,11 @@ except ImportError:  # not on Windows
 LOCK = ".centermask.lock"
 
 
+def missing(folder: Path) -> list[Path]:
+    """The folder and its parents that are not there, innermost first."""
+    return [place for place in (folder, *folder.parents) if not place.exists()]
+
+
 class OutputFolder(Closing):
     """Makes the folder and holds it until close(); a run that ends in any way, killed too, holds it no longer.
 
@@ -36,9 +41,9 @@ class OutputFolder(Closing):
         """Raises UsageError where the folder cannot be made, and where another run holds it."""
         self.folder = Path(folder)
         self._lock: IO[str] | None = None
-        self.is_new = False
+        self.made: list[Path] = []
         try:
-            self.is_new = not self.folder.exists()
+            self.made = missing(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
         except BlockingIOError as error:
@@ -52,15 +57,15 @@ class OutputFolder(Closing):
             ) from error
 
     def close(self) -> None:
-        """Gives the folder free, and takes it away where it is new and empty. Twice is as once."""
+        """Gives the folder free, and takes it and its parents away where they are new and empty. Twice is as once."""
         if self._lock is None:
             return
         (self.folder / LOCK).unlink(missing_ok=True)
         self._lock.close()
         self._lock = None
-        if self.is_new:
-            with suppress(OSError):
-                self.folder.rmdir()
+        with suppress(OSError):  # of the first that is not empty
+            for folder in self.made:
+                folder.rmdir()
 
     def _locked(self) -> IO[str]:
         while fcntl is not None:

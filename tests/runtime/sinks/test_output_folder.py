@@ -43,7 +43,7 @@ def test_in_one_process_too_and_the_folder_is_made(tmp_path):
     folder = tmp_path / "a" / "b"
     with OutputFolder(folder), pytest.raises(UsageError, match="Another run"):
         OutputFolder(folder)
-    assert names_in(tmp_path / "a") == []  # new and empty, so it goes again
+    assert names_in(tmp_path) == []  # both are new and empty, so they go again
     with OutputFolder(folder):
         (folder / "kept").write_text("")
     assert names_in(folder) == ["kept"]

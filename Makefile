@@ -14,7 +14,7 @@ INSTALLS_FROM := pyproject.toml setup.py constraints.txt
 .PHONY: help demo test test-quick coverage lint format gpu-check clean
 
 help:
-	@echo "make demo    run the released model on the sample video; results in runs/demo"
+	@echo "make demo    run the released models on the sample videos; results in runs/demo"
 	@echo "make test    run all tests, one worker per core"
 	@echo "make test-quick  run the tests of single functions: no training, export or process; a minute or two"
 	@echo "make coverage  run all tests and count the lines that none of them reaches"
